@@ -1,0 +1,44 @@
+"""What all black-box tests share."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+
+from daemon import Daemon  # noqa: E402
+from tenant import Tenant  # noqa: E402
+
+
+@pytest.fixture
+def daemon_factory(tmp_path):
+    """daemon_factory(*arguments, **options) starts a `reeve serve`; all are ended with the test."""
+    daemons = []
+
+    def make(*arguments, start=True, **options):
+        directory = tmp_path / f"d{len(daemons)}"
+        directory.mkdir()
+        daemon = Daemon(directory, *arguments, **options)
+        daemons.append(daemon)
+        return daemon.start() if start else daemon
+
+    yield make
+    for daemon in daemons:
+        daemon.close()
+
+
+@pytest.fixture
+def daemon(daemon_factory):
+    return daemon_factory()
+
+
+@pytest.fixture
+def rpc(daemon):
+    return daemon.client()
+
+
+@pytest.fixture
+def tenant(rpc):
+    """An organization with helpers to make services in it."""
+    return Tenant(rpc)
