@@ -1,0 +1,23 @@
+/* Memory that is given back all at once: blocks in a list, bump allocation, reset keeps the first block. */
+#ifndef REEVE_BASE_ARENA_H
+#define REEVE_BASE_ARENA_H
+
+#include <stddef.h>
+
+struct arena_block;
+struct arena {
+    struct arena_block *first, *current;
+    size_t block_size;
+};
+
+void arena_init(struct arena *arena, size_t block_size);
+void arena_deinit(struct arena *arena);
+/* Aligned for anything, not cleared. NULL when out of memory. */
+void *arena_alloc(struct arena *arena, size_t size);
+/* The same, cleared. */
+void *arena_zalloc(struct arena *arena, size_t size);
+/* A copy of size bytes. */
+void *arena_copy(struct arena *arena, const void *data, size_t size);
+void arena_reset(struct arena *arena);
+
+#endif

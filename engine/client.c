@@ -1,0 +1,388 @@
+/* A host's loop bound to the engine: answers and events arrive there. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "engine.h"
+
+#define EVENTS_PER_TURN 512
+
+/* The answered requests of one batch, for one client; lives in the batch's arena. */
+struct delivery {
+    struct delivery *next;
+    struct batch *batch;
+    struct reeve_request *first, *last;
+};
+
+struct reeve_client {
+    struct reeve_engine *engine;
+    struct reeve_client *next; /* the engine's list */
+
+    pthread_mutex_t lock; /* the engine's thread and the loop's */
+    struct delivery *first, *last;
+    struct delivery *filling; /* of the batch being delivered: the engine's thread only */
+
+    atomic_size_t outstanding;
+    atomic_bool watching;
+
+    /* the loop's thread only */
+    uv_async_t async;
+    struct reeve_watch *watches;
+    struct reeve_watch *next_watch; /* of the round under way: a watch may be stopped in it */
+    struct arena arena;
+    bool closing, closed;
+    void (*on_closed)(void *arg);
+    void *closed_arg;
+};
+
+/* ---- From the engine ---- */
+
+static void add_to_delivery(struct batch *batch, struct reeve_client *client, struct reeve_request *request)
+{
+    request->internal.next = NULL;
+    if (client->filling) {
+        client->filling->last->internal.next = request;
+        client->filling->last = request;
+        return;
+    }
+    struct delivery *delivery = arena_zalloc(&batch->arena, sizeof *delivery);
+    if (!delivery)
+        abort(); /* the answer is durable and could not be told: not to be gone on from */
+    *delivery = (struct delivery){.batch = batch, .first = request, .last = request};
+    atomic_fetch_add(&batch->references, 1);
+    client->filling = delivery;
+}
+
+static void hand_over(struct reeve_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    if (client->last)
+        client->last->next = client->filling;
+    else
+        client->first = client->filling;
+    client->last = client->filling;
+    client->filling = NULL;
+    pthread_mutex_unlock(&client->lock);
+    uv_async_send(&client->async);
+}
+
+void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests)
+{
+    if (!requests)
+        return;
+    for (struct reeve_request *request = requests, *next; request; request = next) {
+        next = request->internal.next;
+        add_to_delivery(batch, request->internal.client, request);
+    }
+    pthread_mutex_lock(&engine->clients_lock);
+    for (struct reeve_client *client = engine->clients, *next; client; client = next) {
+        next = client->next; /* handed over, it may close */
+        if (client->filling)
+            hand_over(client);
+    }
+    pthread_mutex_unlock(&engine->clients_lock);
+}
+
+void clients_notify(struct reeve_engine *engine)
+{
+    pthread_mutex_lock(&engine->clients_lock);
+    for (struct reeve_client *client = engine->clients; client; client = client->next) {
+        if (atomic_load(&client->watching))
+            uv_async_send(&client->async);
+    }
+    pthread_mutex_unlock(&engine->clients_lock);
+}
+
+/* ---- On the loop: answers ---- */
+
+static void deliver(struct reeve_client *client, struct delivery *delivery)
+{
+    size_t count = 0;
+    for (struct reeve_request *request = delivery->first, *next; request; request = next, count++) {
+        next = request->internal.next;
+        request->on_done(request, request->internal.result); /* the request is the host's again */
+    }
+    batch_release(delivery->batch);
+    atomic_fetch_sub(&client->outstanding, count);
+}
+
+static void deliver_all(struct reeve_client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    struct delivery *delivery = client->first;
+    client->first = client->last = NULL;
+    pthread_mutex_unlock(&client->lock);
+    for (struct delivery *next; delivery; delivery = next) {
+        next = delivery->next;
+        deliver(client, delivery);
+    }
+}
+
+/* ---- On the loop: events ---- */
+
+struct event_run {
+    struct arena *arena;
+    struct reeve_str values[EVENTS_PER_TURN];
+    uint64_t sequences[EVENTS_PER_TURN];
+    unsigned count;
+    bool failed;
+};
+
+static bool take_event(void *arg, const struct store_item *item)
+{
+    struct event_run *run = arg;
+    if (run->count == EVENTS_PER_TURN || item->key_size != 8)
+        return false;
+    void *copy = arena_copy(run->arena, item->value, item->value_size);
+    if (!copy) {
+        run->failed = true;
+        return false;
+    }
+    run->sequences[run->count] = get_be64(item->key);
+    run->values[run->count++] = (struct reeve_str){copy, item->value_size};
+    return true;
+}
+
+static bool read_events(struct reeve_client *client, uint64_t from, struct event_run *run)
+{
+    struct store_read read;
+    run->arena = &client->arena;
+    run->count = 0;
+    run->failed = false;
+    arena_reset(&client->arena);
+    if (store_read_begin(client->engine->store, &read) < 0)
+        return false;
+    const struct store_key key = key_number(from);
+    store_read_each(&read, TABLE_EVENTS, &key, false, take_event, run);
+    store_read_end(&read);
+    return !run->failed && read.error == 0;
+}
+
+static bool is_wanted(const struct reeve_watch *watch, const struct reeve_event *event)
+{
+    return (reeve_uuid_is_nil(&watch->organization_id) || uuid_equal(&watch->organization_id, &event->organization_id)) &&
+           (reeve_uuid_is_nil(&watch->service_id) || uuid_equal(&watch->service_id, &event->service_id));
+}
+
+/* Is the watch still there and running? It may be stopped or paused in any callback. */
+static bool goes_on(const struct reeve_client *client, const struct reeve_watch *watch)
+{
+    for (const struct reeve_watch *other = client->watches; other; other = other->internal.next) {
+        if (other == watch)
+            return !watch->internal.paused;
+    }
+    return false;
+}
+
+static void hand_out(struct reeve_client *client, struct reeve_watch *watch, const struct event_run *run)
+{
+    for (unsigned i = 0; i < run->count; i++) {
+        if (run->sequences[i] > watch->internal.next_sequence) {
+            watch->internal.next_sequence = run->sequences[i];
+            if (watch->on_lagged)
+                watch->on_lagged(watch, run->sequences[i]);
+            if (!goes_on(client, watch))
+                return;
+        }
+        struct reeve_event event;
+        watch->internal.next_sequence = run->sequences[i] + 1;
+        if (codec_decode_stored(&record_type_event, run->values[i].data, run->values[i].size, &client->arena, &event) < 0)
+            continue; /* damaged: `reeve check` tells */
+        event.sequence = run->sequences[i];
+        if (!is_wanted(watch, &event))
+            continue;
+        watch->on_event(watch, &event);
+        if (!goes_on(client, watch))
+            return;
+    }
+}
+
+/* One turn for one watch. True: there is more. */
+static bool serve_watch(struct reeve_client *client, struct reeve_watch *watch)
+{
+    const uint64_t published = atomic_load(&client->engine->published);
+    if (watch->internal.paused || watch->internal.next_sequence > published)
+        return false;
+    struct event_run *run = malloc(sizeof *run);
+    if (!run)
+        return true;
+    if (read_events(client, watch->internal.next_sequence, run))
+        hand_out(client, watch, run);
+    free(run);
+    if (!goes_on(client, watch))
+        return false;
+    if (watch->internal.next_sequence <= published)
+        return true;
+    if (watch->on_caught_up)
+        watch->on_caught_up(watch);
+    return false;
+}
+
+static void serve_watches(struct reeve_client *client)
+{
+    bool more = false;
+    for (struct reeve_watch *watch = client->watches; watch; watch = client->next_watch) {
+        client->next_watch = watch->internal.next;
+        more |= serve_watch(client, watch);
+    }
+    if (more)
+        uv_async_send(&client->async); /* others of the loop have their turn first */
+}
+
+int reeve_watch_start(struct reeve_client *client, struct reeve_watch *watch, struct reeve_error *ret_error)
+{
+    struct reeve_engine *engine = client->engine;
+    uint64_t from = watch->from_sequence;
+    if (!watch->on_event)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "on_event", "is required");
+    if (from == 0) {
+        from = atomic_load(&engine->published) + 1;
+    } else {
+        struct event_run *run = malloc(sizeof *run);
+        if (!run)
+            return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
+        const bool read = read_events(client, from, run);
+        const uint64_t first = run->count ? run->sequences[0] : from;
+        free(run);
+        if (!read)
+            return error_plain(ret_error, -REEVE_ERROR_UNAVAILABLE);
+        if (first > from) {
+            error_set(ret_error, REEVE_ERROR_LAGGED, "from", "events before %llu are gone; resume there",
+                      (unsigned long long)first);
+            ret_error->resume_sequence = first;
+            return -REEVE_ERROR_LAGGED;
+        }
+    }
+    watch->internal.client = client;
+    watch->internal.next_sequence = from;
+    watch->internal.paused = false;
+    watch->internal.previous = NULL;
+    watch->internal.next = client->watches;
+    if (client->watches)
+        client->watches->internal.previous = watch;
+    client->watches = watch;
+    atomic_store(&client->watching, true);
+    uv_async_send(&client->async);
+    return 0;
+}
+
+void reeve_watch_stop(struct reeve_watch *watch)
+{
+    struct reeve_client *client = watch->internal.client;
+    if (!client)
+        return;
+    if (client->next_watch == watch)
+        client->next_watch = watch->internal.next;
+    if (watch->internal.previous)
+        watch->internal.previous->internal.next = watch->internal.next;
+    else
+        client->watches = watch->internal.next;
+    if (watch->internal.next)
+        watch->internal.next->internal.previous = watch->internal.previous;
+    watch->internal.client = NULL;
+    atomic_store(&client->watching, client->watches != NULL);
+}
+
+void reeve_watch_pause(struct reeve_watch *watch)
+{
+    watch->internal.paused = true;
+}
+
+void reeve_watch_resume(struct reeve_watch *watch)
+{
+    if (!watch->internal.paused)
+        return;
+    watch->internal.paused = false;
+    uv_async_send(&watch->internal.client->async);
+}
+
+/* ---- Life of a client ---- */
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct reeve_client *client = handle->data;
+    void (*on_closed)(void *) = client->on_closed;
+    void *arg = client->closed_arg;
+    arena_deinit(&client->arena);
+    pthread_mutex_destroy(&client->lock);
+    free(client);
+    if (on_closed)
+        on_closed(arg);
+}
+
+static void leave_engine(struct reeve_client *client)
+{
+    struct reeve_engine *engine = client->engine;
+    pthread_mutex_lock(&engine->clients_lock);
+    struct reeve_client **link = &engine->clients;
+    while (*link != client)
+        link = &(*link)->next;
+    *link = client->next;
+    pthread_mutex_unlock(&engine->clients_lock);
+}
+
+static void close_if_done(struct reeve_client *client)
+{
+    if (!client->closing || client->closed || atomic_load(&client->outstanding) > 0)
+        return;
+    client->closed = true;
+    leave_engine(client);
+    uv_close((uv_handle_t *)&client->async, on_handle_closed);
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct reeve_client *client = async->data;
+    deliver_all(client);
+    if (!client->closing)
+        serve_watches(client);
+    close_if_done(client);
+}
+
+int reeve_client_open(struct reeve_engine *engine, struct uv_loop_s *loop, struct reeve_client **ret_client)
+{
+    *ret_client = NULL;
+    struct reeve_client *client = calloc(1, sizeof *client);
+    if (!client)
+        return -REEVE_ERROR_NO_MEMORY;
+    client->engine = engine;
+    client->async.data = client;
+    if (uv_async_init(loop, &client->async, on_async) != 0) {
+        free(client);
+        return -REEVE_ERROR_NO_MEMORY;
+    }
+    pthread_mutex_init(&client->lock, NULL);
+    arena_init(&client->arena, 64 * 1024);
+    pthread_mutex_lock(&engine->clients_lock);
+    client->next = engine->clients;
+    engine->clients = client;
+    pthread_mutex_unlock(&engine->clients_lock);
+    *ret_client = client;
+    return 0;
+}
+
+void reeve_client_close(struct reeve_client *client, void (*on_closed)(void *arg), void *arg)
+{
+    if (!client)
+        return;
+    assert(!client->closing);
+    while (client->watches)
+        reeve_watch_stop(client->watches);
+    client->closing = true;
+    client->on_closed = on_closed;
+    client->closed_arg = arg;
+    close_if_done(client);
+}
+
+int reeve_submit(struct reeve_client *client, struct reeve_request *request)
+{
+    const enum reeve_command_mode mode = reeve_command_mode(request->command);
+    if ((mode != REEVE_MODE_WRITE && mode != REEVE_MODE_CHANGE) || !request->on_done)
+        return -REEVE_ERROR_BAD_REQUEST;
+    request->internal.client = client;
+    request->internal.result = NULL;
+    atomic_fetch_add(&client->outstanding, 1);
+    const int r = inbox_push_request(&client->engine->inbox, request);
+    if (r < 0)
+        atomic_fetch_sub(&client->outstanding, 1);
+    return r;
+}

@@ -1,0 +1,396 @@
+#include "codec.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/scan.h"
+
+#define ZONE_SIZE 2048
+
+static const void *at(const void *record, const struct field *field)
+{
+    return (const char *)record + field->offset;
+}
+
+static uint64_t get_u64(const void *record, const struct field *field)
+{
+    uint64_t value;
+    memcpy(&value, at(record, field), sizeof value);
+    return value;
+}
+
+static unsigned get_enum(const void *record, const struct field *field)
+{
+    unsigned value;
+    memcpy(&value, at(record, field), sizeof value);
+    return value;
+}
+
+/* Every struct reeve_x_list has the same shape. */
+struct any_list {
+    const void *items;
+    size_t count;
+};
+
+_Static_assert(sizeof(struct any_list) == sizeof(struct reeve_endpoint_list), "lists share one shape");
+_Static_assert(sizeof(enum reeve_tier) == sizeof(unsigned), "enums are stored as unsigned");
+
+static bool record_is_empty(const struct record_type *type, const void *record)
+{
+    for (unsigned i = 0; i < type->count; i++) {
+        if (!codec_is_empty(&type->fields[i], record))
+            return false;
+    }
+    return true;
+}
+
+bool codec_is_empty(const struct field *field, const void *record)
+{
+    static const struct reeve_uuid nil;
+    switch (field->kind) {
+    case FIELD_BOOL:
+        return !*(const bool *)at(record, field);
+    case FIELD_U64:
+    case FIELD_TIME:
+    case FIELD_STAMP:
+        return get_u64(record, field) == 0;
+    case FIELD_UUID:
+        return memcmp(at(record, field), &nil, sizeof nil) == 0;
+    case FIELD_STR:
+    case FIELD_BIN:
+        return ((const struct reeve_str *)at(record, field))->size == 0;
+    case FIELD_ENUM:
+        return get_enum(record, field) == 0;
+    case FIELD_OBJ:
+        return record_is_empty(field->record, at(record, field));
+    case FIELD_LIST:
+        return ((const struct any_list *)at(record, field))->count == 0;
+    }
+    return true;
+}
+
+bool codec_given(const void *params, const struct field *field)
+{
+    uint64_t given;
+    memcpy(&given, params, sizeof given);
+    return (given & UINT64_C(1) << field->tag) || codec_null(params, field) || !codec_is_empty(field, params);
+}
+
+bool codec_null(const void *params, const struct field *field)
+{
+    uint64_t null;
+    memcpy(&null, (const char *)params + sizeof(uint64_t), sizeof null);
+    return null & UINT64_C(1) << field->tag;
+}
+
+/* ---- Stored form ---- */
+
+static void store_array(const struct record_type *type, const void *record, unsigned version, msgpack_packer *packer);
+
+static void store_value(const struct field *field, const void *record, msgpack_packer *packer)
+{
+    const void *value = at(record, field);
+    switch (field->kind) {
+    case FIELD_BOOL:
+        msgpack_pack_true(packer);
+        break;
+    case FIELD_U64:
+    case FIELD_TIME:
+    case FIELD_STAMP:
+        msgpack_pack_uint64(packer, get_u64(record, field));
+        break;
+    case FIELD_UUID:
+        msgpack_pack_bin(packer, sizeof(struct reeve_uuid));
+        msgpack_pack_bin_body(packer, value, sizeof(struct reeve_uuid));
+        break;
+    case FIELD_STR: {
+        const struct reeve_str *text = value;
+        msgpack_pack_str(packer, text->size);
+        msgpack_pack_str_body(packer, text->data, text->size);
+        break;
+    }
+    case FIELD_BIN: {
+        const struct reeve_str *bytes = value;
+        msgpack_pack_bin(packer, bytes->size);
+        msgpack_pack_bin_body(packer, bytes->data, bytes->size);
+        break;
+    }
+    case FIELD_ENUM:
+        msgpack_pack_uint64(packer, get_enum(record, field));
+        break;
+    case FIELD_OBJ:
+        store_array(field->record, value, 0, packer);
+        break;
+    case FIELD_LIST: {
+        const struct any_list *list = value;
+        msgpack_pack_array(packer, list->count);
+        for (size_t i = 0; i < list->count; i++)
+            store_array(field->record, (const char *)list->items + i * field->record->size, 0, packer);
+        break;
+    }
+    }
+}
+
+/* Version 0: a record inside another one, without a version of its own. */
+static void store_array(const struct record_type *type, const void *record, unsigned version, msgpack_packer *packer)
+{
+    unsigned last = 0;
+    uint64_t present = 0;
+    for (unsigned i = 0; i < type->count; i++) {
+        const struct field *field = &type->fields[i];
+        if (field->tag == 0 || codec_is_empty(field, record))
+            continue;
+        last = field->tag;
+        present |= UINT64_C(1) << i;
+    }
+    msgpack_pack_array(packer, last + (version ? 1 : 0));
+    if (version)
+        msgpack_pack_uint64(packer, version);
+    unsigned tag = 1;
+    for (unsigned i = 0; i < type->count && tag <= last; i++) {
+        const struct field *field = &type->fields[i];
+        if (!(present & UINT64_C(1) << i))
+            continue;
+        for (; tag < field->tag; tag++)
+            msgpack_pack_nil(packer);
+        store_value(field, record, packer);
+        tag++;
+    }
+}
+
+void codec_encode_stored(const struct record_type *type, const void *record, struct buffer *out)
+{
+    msgpack_packer packer;
+    msgpack_packer_init(&packer, out, buffer_write);
+    store_array(type, record, type->version, &packer);
+}
+
+static int load_array(const struct record_type *type, const msgpack_object *items, size_t count, struct arena *arena,
+                      void *ret_record);
+
+static int load_list(const struct field *field, const msgpack_object *value, struct arena *arena, struct any_list *ret)
+{
+    if (value->type != MSGPACK_OBJECT_ARRAY)
+        return -REEVE_ERROR_STORE_DAMAGED;
+    const size_t count = value->via.array.size;
+    char *items = arena_zalloc(arena, count * field->record->size);
+    if (!items)
+        return -REEVE_ERROR_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const msgpack_object *item = &value->via.array.ptr[i];
+        if (item->type != MSGPACK_OBJECT_ARRAY)
+            return -REEVE_ERROR_STORE_DAMAGED;
+        const int r = load_array(field->record, item->via.array.ptr, item->via.array.size, arena,
+                                 items + i * field->record->size);
+        if (r < 0)
+            return r;
+    }
+    *ret = (struct any_list){items, count};
+    return 0;
+}
+
+static int load_value(const struct field *field, const msgpack_object *value, struct arena *arena, void *record)
+{
+    char *target = (char *)record + field->offset;
+    switch (field->kind) {
+    case FIELD_BOOL:
+        if (value->type != MSGPACK_OBJECT_BOOLEAN)
+            return -REEVE_ERROR_STORE_DAMAGED;
+        *(bool *)target = value->via.boolean;
+        return 0;
+    case FIELD_U64:
+    case FIELD_TIME:
+    case FIELD_STAMP:
+        if (value->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+            return -REEVE_ERROR_STORE_DAMAGED;
+        memcpy(target, &value->via.u64, sizeof(uint64_t));
+        return 0;
+    case FIELD_UUID:
+        if (value->type != MSGPACK_OBJECT_BIN || value->via.bin.size != sizeof(struct reeve_uuid))
+            return -REEVE_ERROR_STORE_DAMAGED;
+        memcpy(target, value->via.bin.ptr, sizeof(struct reeve_uuid));
+        return 0;
+    case FIELD_STR:
+        if (value->type != MSGPACK_OBJECT_STR)
+            return -REEVE_ERROR_STORE_DAMAGED;
+        *(struct reeve_str *)(void *)target = (struct reeve_str){value->via.str.ptr, value->via.str.size};
+        return 0;
+    case FIELD_BIN:
+        if (value->type != MSGPACK_OBJECT_BIN)
+            return -REEVE_ERROR_STORE_DAMAGED;
+        *(struct reeve_str *)(void *)target = (struct reeve_str){value->via.bin.ptr, value->via.bin.size};
+        return 0;
+    case FIELD_ENUM: {
+        if (value->type != MSGPACK_OBJECT_POSITIVE_INTEGER || value->via.u64 > UINT32_MAX)
+            return -REEVE_ERROR_STORE_DAMAGED;
+        const unsigned number = (unsigned)value->via.u64;
+        if (!enum_name(field->words, number))
+            return -REEVE_ERROR_STORE_DAMAGED;
+        memcpy(target, &number, sizeof number);
+        return 0;
+    }
+    case FIELD_OBJ:
+        if (value->type != MSGPACK_OBJECT_ARRAY)
+            return -REEVE_ERROR_STORE_DAMAGED;
+        return load_array(field->record, value->via.array.ptr, value->via.array.size, arena, target);
+    case FIELD_LIST:
+        return load_list(field, value, arena, (struct any_list *)(void *)target);
+    }
+    return -REEVE_ERROR_STORE_DAMAGED;
+}
+
+static int load_array(const struct record_type *type, const msgpack_object *items, size_t count, struct arena *arena,
+                      void *ret_record)
+{
+    if (count > type->tag_max)
+        return -REEVE_ERROR_STORE_VERSION;
+    for (unsigned i = 0; i < type->count; i++) {
+        const struct field *field = &type->fields[i];
+        if (field->tag == 0 || field->tag > count || items[field->tag - 1].type == MSGPACK_OBJECT_NIL)
+            continue;
+        const int r = load_value(field, &items[field->tag - 1], arena, ret_record);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int codec_decode_stored(const struct record_type *type, const void *data, size_t size, struct arena *arena,
+                        void *ret_record)
+{
+    struct scan scan;
+    scan_init(&scan, size);
+    if (scan_step(&scan, data, size) != SCAN_COMPLETE || scan.offset != size)
+        return -REEVE_ERROR_STORE_DAMAGED;
+    msgpack_zone zone;
+    if (!msgpack_zone_init(&zone, ZONE_SIZE))
+        return -REEVE_ERROR_NO_MEMORY;
+    msgpack_object object;
+    size_t offset = 0;
+    int r = -REEVE_ERROR_STORE_DAMAGED;
+    if (msgpack_unpack(data, size, &offset, &zone, &object) == MSGPACK_UNPACK_SUCCESS &&
+        object.type == MSGPACK_OBJECT_ARRAY && object.via.array.size >= 1 &&
+        object.via.array.ptr[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER) {
+        memset(ret_record, 0, type->size);
+        r = object.via.array.ptr[0].via.u64 > type->version
+                ? -REEVE_ERROR_STORE_VERSION
+                : load_array(type, object.via.array.ptr + 1, object.via.array.size - 1, arena, ret_record);
+    }
+    msgpack_zone_destroy(&zone);
+    return r;
+}
+
+/* ---- Wire form, out ---- */
+
+static bool is_shown(const struct field *field, const void *record)
+{
+    switch (field->use) {
+    case USE_ALWAYS:
+    case USE_SHOWN_ALWAYS:
+        return true;
+    case USE_SHOWN:
+    case USE_BOTH:
+        return !codec_is_empty(field, record);
+    case USE_STORED:
+    case USE_REQUIRED:
+    case USE_OPTIONAL:
+    case USE_NULLABLE:
+        return false;
+    }
+    return false;
+}
+
+static void wire_text(msgpack_packer *packer, const char *text, size_t size)
+{
+    msgpack_pack_str(packer, size);
+    msgpack_pack_str_body(packer, text, size);
+}
+
+static void wire_value(const struct field *field, const void *record, msgpack_packer *packer)
+{
+    const void *value = at(record, field);
+    char text[40];
+    switch (field->kind) {
+    case FIELD_BOOL:
+        if (*(const bool *)value)
+            msgpack_pack_true(packer);
+        else
+            msgpack_pack_false(packer);
+        break;
+    case FIELD_U64:
+        msgpack_pack_uint64(packer, get_u64(record, field));
+        break;
+    case FIELD_TIME:
+    case FIELD_STAMP:
+        codec_format_time(get_u64(record, field), field->kind == FIELD_STAMP, text);
+        wire_text(packer, text, strlen(text));
+        break;
+    case FIELD_UUID:
+        reeve_uuid_format(value, text);
+        wire_text(packer, text, 36);
+        break;
+    case FIELD_STR: {
+        const struct reeve_str *string = value;
+        wire_text(packer, string->data, string->size);
+        break;
+    }
+    case FIELD_BIN:
+        msgpack_pack_nil(packer);
+        break;
+    case FIELD_ENUM: {
+        const char *name = enum_name(field->words, get_enum(record, field));
+        wire_text(packer, name ? name : "", name ? strlen(name) : 0);
+        break;
+    }
+    case FIELD_OBJ:
+        codec_encode_wire(field->record, value, packer);
+        break;
+    case FIELD_LIST: {
+        const struct any_list *list = value;
+        msgpack_pack_array(packer, list->count);
+        for (size_t i = 0; i < list->count; i++)
+            codec_encode_wire(field->record, (const char *)list->items + i * field->record->size, packer);
+        break;
+    }
+    }
+}
+
+void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer)
+{
+    uint64_t shown = 0;
+    unsigned count = 0;
+    for (unsigned i = 0; i < type->count; i++) {
+        if (is_shown(&type->fields[i], record)) {
+            shown |= UINT64_C(1) << i;
+            count++;
+        }
+    }
+    msgpack_pack_map(packer, count);
+    for (unsigned i = 0; i < type->count; i++) {
+        if (!(shown & UINT64_C(1) << i))
+            continue;
+        wire_text(packer, type->fields[i].name, strlen(type->fields[i].name));
+        wire_value(&type->fields[i], record, packer);
+    }
+}
+
+void codec_encode_params(const struct record_type *type, const void *params, msgpack_packer *packer)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < type->count; i++)
+        count += codec_given(params, &type->fields[i]);
+    msgpack_pack_map(packer, count);
+    for (unsigned i = 0; i < type->count; i++) {
+        const struct field *field = &type->fields[i];
+        if (!codec_given(params, field))
+            continue;
+        wire_text(packer, field->name, strlen(field->name));
+        if (codec_null(params, field))
+            msgpack_pack_nil(packer);
+        else if (field->kind == FIELD_OBJ && field->record->is_params)
+            codec_encode_params(field->record, at(params, field), packer);
+        else
+            wire_value(field, params, packer);
+    }
+}

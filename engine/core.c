@@ -1,0 +1,299 @@
+#include "core.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "flight.h"
+#include "organization.h"
+
+void core_log(struct core *core, enum reeve_log_level level, const char *format, ...)
+{
+    if (!core->hooks.log)
+        return;
+    char line[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    core->hooks.log(core->hooks.arg, level, line);
+}
+
+void core_random(struct core *core, void *bytes, size_t size)
+{
+    uint8_t seed[CORE_SEED_SIZE];
+    uint32_t counter = ++core->random_used;
+    memcpy(seed, core->seed, sizeof seed);
+    for (size_t i = 0; i < sizeof counter; i++)
+        seed[i] ^= ((uint8_t *)&counter)[i];
+    randombytes_buf_deterministic(bytes, size, seed);
+    sodium_memzero(seed, sizeof seed);
+}
+
+struct reeve_uuid core_new_id(struct core *core)
+{
+    uint8_t random[10];
+    core_random(core, random, sizeof random);
+    return uuid_v7(core->now_ms, random);
+}
+
+void core_fault(struct core *core, int code)
+{
+    assert(code < 0);
+    if (core->fault == 0)
+        core->fault = code;
+}
+
+void *core_alloc(struct core *core, size_t size)
+{
+    void *memory = arena_zalloc(core->arena, size);
+    if (!memory)
+        core_fault(core, -REEVE_ERROR_NO_MEMORY);
+    return memory;
+}
+
+struct reeve_str core_copy(struct core *core, struct reeve_str text)
+{
+    char *data = text.size ? arena_copy(core->arena, text.data, text.size) : NULL;
+    if (text.size && !data)
+        core_fault(core, -REEVE_ERROR_NO_MEMORY);
+    return (struct reeve_str){data, data ? text.size : 0};
+}
+
+bool core_load(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
+               void *ret_record)
+{
+    struct reeve_str value;
+    if (!store_get(core->store, table, key, &value)) {
+        const int error = store_batch_error(core->store);
+        if (error < 0)
+            core_fault(core, error);
+        return false;
+    }
+    /* The page may be rewritten by the next change of this batch. */
+    value = core_copy(core, value);
+    const int r = codec_decode_stored(type, value.data, value.size, core->arena, ret_record);
+    if (r < 0) {
+        core_log(core, REEVE_LOG_ERROR, "a stored %s cannot be read: %s; `reeve check` tells more", type->name,
+                 reeve_error_text(r));
+        core_fault(core, r);
+    }
+    return r == 0;
+}
+
+void core_save(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
+               const void *record)
+{
+    buffer_reset(&core->scratch);
+    codec_encode_stored(type, record, &core->scratch);
+    if (core->scratch.failed) {
+        core_fault(core, -REEVE_ERROR_NO_MEMORY);
+        return;
+    }
+    store_put(core->store, table, key, core->scratch.data, core->scratch.size);
+}
+
+struct action *core_action(struct core *core, int kind)
+{
+    struct action *action = core_alloc(core, sizeof *action);
+    if (!action)
+        return NULL;
+    action->kind = (unsigned)kind;
+    if (core->actions_last)
+        core->actions_last->next = action;
+    else
+        core->actions_first = action;
+    core->actions_last = action;
+    return action;
+}
+
+void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enum due_kind kind,
+                   const struct reeve_uuid *first, const struct reeve_uuid *second)
+{
+    if (before_ms == after_ms)
+        return;
+    struct store_key key = key_due(before_ms, kind, first, second);
+    if (before_ms)
+        store_delete(core->store, TABLE_DUE, &key);
+    put_be64(key.bytes, after_ms);
+    if (after_ms)
+        store_put(core->store, TABLE_DUE, &key, NULL, 0);
+}
+
+/* ---- Opening ---- */
+
+#define SCHEMA_VERSION 1
+
+static int make_schema(struct core *core, uint64_t now_ms)
+{
+    uint8_t version[8];
+    put_be64(version, SCHEMA_VERSION);
+    const struct store_key version_key = key_text("schema_version"), created_key = key_text("created_ms");
+    store_put(core->store, TABLE_META, &version_key, version, sizeof version);
+    put_be64(version, now_ms);
+    store_put(core->store, TABLE_META, &created_key, version, sizeof version);
+    return 0;
+}
+
+static int check_schema(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
+{
+    const struct store_key key = key_text("schema_version");
+    struct reeve_str value;
+    if (!store_get(core->store, TABLE_META, &key, &value))
+        return make_schema(core, now_ms);
+    const uint64_t version = value.size == 8 ? get_be64((const uint8_t *)value.data) : 0;
+    if (version == 0)
+        return error_set(ret_error, REEVE_ERROR_STORE_DAMAGED, NULL, "the schema version of the store is damaged");
+    if (version > SCHEMA_VERSION)
+        return error_set(ret_error, REEVE_ERROR_STORE_VERSION, NULL,
+                         "the store has schema version %llu, this is reeve %s which knows up to %d: use a newer reeve",
+                         (unsigned long long)version, REEVE_VERSION, SCHEMA_VERSION);
+    return 0;
+}
+
+/* The numbers that go on from what is stored. */
+static void restore_counters(struct core *core, uint64_t now_ms)
+{
+    struct store_item item;
+    core->opened_ms = now_ms;
+    if (store_last(core->store, TABLE_EVENTS, &item) && item.key_size == 8) {
+        core->sequence = get_be64(item.key);
+        if (store_seek(core->store, TABLE_EVENTS, &(struct store_key){0}, &item) && item.key_size == 8)
+            core->event_count = core->sequence - get_be64(item.key) + 1;
+    }
+    /* The newest place in the queue: the last row of each organization that has any. */
+    struct store_key from = {0};
+    while (store_seek(core->store, TABLE_QUEUE, &from, &item) && item.key_size == 24) {
+        struct store_key prefix = {.size = 16};
+        memcpy(prefix.bytes, item.key, 16);
+        core->flights.backlog = true;
+        from = key_after_prefix(prefix);
+        for (;;) {
+            const uint64_t number = get_be64(item.key + 16);
+            core->queue_number = number > core->queue_number ? number : core->queue_number;
+            struct store_key next = key_queue(&(struct reeve_uuid){0}, number + 1);
+            memcpy(next.bytes, prefix.bytes, 16);
+            if (!store_seek(core->store, TABLE_QUEUE, &next, &item) || memcmp(item.key, prefix.bytes, 16) != 0)
+                break;
+        }
+        if (from.size == 0)
+            break;
+    }
+}
+
+int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
+{
+    if (sodium_init() < 0)
+        return error_set(ret_error, REEVE_ERROR_INTERNAL, NULL, "the random source of the system does not work");
+    int r;
+    do {
+        r = store_begin(core->store);
+        if (r < 0)
+            return error_set(ret_error, (enum reeve_error_code)-r, NULL, "%s", store_failure(core->store));
+        r = check_schema(core, now_ms, ret_error);
+        if (r < 0) {
+            store_abort(core->store);
+            return r;
+        }
+        restore_counters(core, now_ms);
+        r = store_commit(core->store);
+    } while (r == STORE_GROWN);
+    if (r < 0)
+        return error_set(ret_error, (enum reeve_error_code)-r, NULL, "%s", store_failure(core->store));
+    core->stats.last_sequence = core->sequence;
+    return 0;
+}
+
+void core_deinit(struct core *core)
+{
+    flights_deinit(core);
+    buffer_deinit(&core->scratch);
+    map_deinit(&core->organizations);
+}
+
+/* ---- Batches ---- */
+
+int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t mono_ms,
+               const uint8_t seed[CORE_SEED_SIZE])
+{
+    core->arena = arena;
+    core->now_ms = now_ms;
+    core->mono_ms = mono_ms;
+    memcpy(core->seed, seed, CORE_SEED_SIZE);
+    core->random_used = 0;
+    core->next_sequence = core->sequence;
+    core->next_queue_number = core->queue_number;
+    core->next_event_count = core->event_count;
+    core->actions_first = core->actions_last = NULL;
+    map_clear(&core->organizations);
+    core->fault = 0;
+    core->overdue_spent = false;
+    core->delta = (struct reeve_stats){0};
+    return store_begin(core->store);
+}
+
+static void add_counters(struct core *core)
+{
+#define SUM_COUNTER(c_name) core->stats.c_name += core->delta.c_name;
+#define SUM_GAUGE(c_name)
+#define COUNTER(c_name, name, kind, text) SUM_##kind(c_name)
+#include "counters.def"
+    core->stats.last_sequence = core->sequence;
+    core->stats.operations_inflight = core->flights.count;
+}
+
+/* Old events make room for new ones, two for one until the log is as short as it should be. */
+static void trim_events(struct core *core)
+{
+    uint64_t room = 2 * (core->next_sequence - core->sequence) + 8;
+    struct store_item item;
+    while (core->next_event_count > core->limits.events_max && room-- > 0) {
+        const struct store_key first = key_number(core->next_sequence - core->next_event_count + 1);
+        if (!store_seek(core->store, TABLE_EVENTS, &first, &item))
+            break;
+        store_delete(core->store, TABLE_EVENTS, &first);
+        core->next_event_count--;
+    }
+}
+
+int core_commit(struct core *core)
+{
+    organizations_flush(core);
+    trim_events(core);
+    schedule_note_next(core);
+    if (core->fault < 0 && store_batch_error(core->store) == 0) {
+        store_abort(core->store);
+        return core->fault;
+    }
+    const int r = store_commit(core->store);
+    if (r != 0)
+        return r;
+    core->sequence = core->next_sequence;
+    core->queue_number = core->next_queue_number;
+    core->event_count = core->next_event_count;
+    if (core->overdue_spent)
+        core->overdue_mono_ms = core->mono_ms;
+    add_counters(core);
+    return 0;
+}
+
+/* ---- Events ---- */
+
+void event_append(struct core *core, struct reeve_event *event)
+{
+    event->sequence = ++core->next_sequence;
+    event->at_ms = core->now_ms;
+    core->next_event_count++;
+    core->delta.events++;
+    buffer_reset(&core->scratch);
+    codec_encode_stored(&record_type_event, event, &core->scratch);
+    if (core->scratch.failed) {
+        core_fault(core, -REEVE_ERROR_NO_MEMORY);
+        return;
+    }
+    const struct store_key key = key_number(event->sequence);
+    store_append(core->store, TABLE_EVENTS, &key, core->scratch.data, core->scratch.size);
+}

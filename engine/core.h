@@ -1,0 +1,150 @@
+/* The deterministic heart: one ordered stream of turns (requests, reports of provisioners, due timers) is applied to
+ * the store in batches. Time and randomness come in as arguments; nothing here reads a clock, a socket or a file, so
+ * that a simulator can drive the very same code.
+ *
+ *     core_begin -> core_request / core_report / core_due ... -> core_commit -> core_dispatch
+ *
+ * Until core_commit() has returned 0 nothing in memory has changed either, but for what core_begin() resets: a batch
+ * that could not be made durable has not happened, and can be made again.
+ */
+#ifndef REEVE_CORE_H
+#define REEVE_CORE_H
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/map.h"
+#include "base/uuid.h"
+#include "codec.h"
+#include "error.h"
+#include "keys.h"
+#include "lifecycle.h"
+#include "store.h"
+
+#define CORE_SEED_SIZE 32
+
+struct flight;
+struct catalogue;
+
+/* What a provisioner reported of an attempt, copied. */
+struct report {
+    struct report *next;
+    struct reeve_uuid operation_id;
+    uint64_t attempt;
+    bool is_progress;
+    struct reeve_outcome outcome;     /* points into this allocation */
+    struct reeve_progress progress;
+    struct flight *flight;            /* the flight it was accepted for, so that making a batch again accepts it again */
+};
+
+/* What is to be done once the batch is durable. */
+struct action {
+    struct action *next;
+    enum {
+        ACTION_OFFER,  /* an operation has become ready */
+        ACTION_CANCEL, /* an operation in flight is not wanted any more */
+        ACTION_LAND,   /* a flight has ended */
+    } kind;
+    struct reeve_uuid organization_id, service_id, backup_id, operation_id;
+    uint64_t number;
+    struct flight *flight;
+};
+
+/* What the core asks of the world after a commit. */
+struct core_hooks {
+    void *arg;
+    bool has_provisioner;
+    void (*start)(void *arg, struct flight *flight);
+    void (*cancel)(void *arg, struct flight *flight);
+    void (*log)(void *arg, enum reeve_log_level level, const char *line);
+};
+
+struct flights {
+    struct map by_operation, by_slot; /* operation id, slot id -> struct flight */
+    struct map by_organization;       /* organization id -> struct org_flights */
+    struct flight *flying_first, *flying_last;         /* in the order of their deadlines */
+    struct flight *cancelling_first, *cancelling_last; /* the same */
+    size_t count;
+    bool backlog;                 /* the queue table may hold operations that are not in flight */
+    struct reeve_uuid turn;       /* the organization served last */
+};
+
+struct core {
+    struct store *store;
+    struct reeve_limits limits;
+    const struct catalogue *catalogue;
+    struct reeve_str endpoint_domain;
+    enum reeve_log_level log_level;
+    struct core_hooks hooks;
+
+    /* durable counters, as of the last commit */
+    uint64_t sequence;     /* newest event */
+    uint64_t queue_number; /* newest place in the dispatch queue */
+    uint64_t event_count;
+    uint64_t opened_ms;
+
+    /* this batch */
+    struct arena *arena;
+    struct buffer scratch;
+    uint64_t now_ms, mono_ms;
+    uint8_t seed[CORE_SEED_SIZE];
+    uint32_t random_used;
+    uint64_t next_sequence, next_queue_number, next_event_count;
+    struct action *actions_first, *actions_last;
+    struct map organizations; /* organization id -> struct reeve_organization in the arena, read or changed */
+    int fault;                 /* the first fault (not refusal) in this batch */
+    struct reeve_stats delta;  /* counters of this batch */
+    bool overdue_spent;        /* timers from before the start have fired in this batch */
+
+    uint64_t overdue_mono_ms;  /* when such timers last fired */
+    uint64_t next_due_ms;      /* when the next timer of the store is due; UINT64_MAX: none */
+
+    struct flights flights;
+    struct reeve_stats stats;  /* sums over durable batches */
+};
+
+/* Returns 0 or a negative code with ret_error filled. The store must be open; its schema is made or migrated here. */
+int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error);
+void core_deinit(struct core *core);
+
+int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t mono_ms,
+               const uint8_t seed[CORE_SEED_SIZE]);
+/* The answer is in the batch's arena. Never NULL but when out of memory. */
+const struct reeve_result *core_request(struct core *core, const struct reeve_request *request);
+void core_report(struct core *core, struct report *report);
+/* Timers of the store, deadlines of attempts. */
+void core_due(struct core *core);
+/* 0, STORE_GROWN (make the batch again) or a negative code (nothing has happened). */
+int core_commit(struct core *core);
+/* Start what may be started, cancel what is not wanted; after a commit. */
+void core_dispatch(struct core *core);
+/* Monotonic time of the next deadline of an attempt and engine time of the next due row; UINT64_MAX: none. */
+void core_next_due(const struct core *core, uint64_t *ret_mono_ms, uint64_t *ret_now_ms);
+
+/* ---- Between the files of the core ---- */
+
+__attribute__((format(printf, 3, 4))) void core_log(struct core *core, enum reeve_log_level level, const char *format,
+                                                     ...);
+/* Bytes that follow from the batch's seed alone. */
+void core_random(struct core *core, void *bytes, size_t size);
+struct reeve_uuid core_new_id(struct core *core);
+/* Memory of the batch; running out is a fault of the batch. */
+void *core_alloc(struct core *core, size_t size);
+struct reeve_str core_copy(struct core *core, struct reeve_str text);
+void core_fault(struct core *core, int code);
+/* Bytes from the store, copied, decoded: false where there is none, or on a fault. */
+bool core_load(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
+               void *ret_record);
+void core_save(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
+               const void *record);
+struct action *core_action(struct core *core, int kind);
+/* Move a row of the due table or the queue from one place to another; 0 is no place. */
+void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enum due_kind kind,
+                   const struct reeve_uuid *first, const struct reeve_uuid *second);
+
+/* Look up when the next timer is due; at the end of a batch. */
+void schedule_note_next(struct core *core);
+
+/* Append an event; sequence and time are filled in. */
+void event_append(struct core *core, struct reeve_event *event);
+
+#endif

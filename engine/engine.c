@@ -1,0 +1,504 @@
+#include "engine.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "catalogue.h"
+
+#define ARENA_SIZE (256 * 1024)
+#define FAILURE_PAUSE_MS 500
+#define TIMER_MAX_MS 3600000
+
+void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const char *line)
+{
+    if (!engine->log || level > engine->log_level)
+        return;
+    pthread_mutex_lock(&engine->log_lock);
+    engine->log(engine->log_arg, level, line);
+    pthread_mutex_unlock(&engine->log_lock);
+}
+
+static void log_hook(void *arg, enum reeve_log_level level, const char *line)
+{
+    engine_log(arg, level, line);
+}
+
+/* ---- Batches ---- */
+
+static struct batch *batch_take(struct reeve_engine *engine)
+{
+    pthread_mutex_lock(&engine->state_lock);
+    struct batch *batch = engine->spare_batches;
+    if (batch)
+        engine->spare_batches = batch->next;
+    pthread_mutex_unlock(&engine->state_lock);
+    if (!batch) {
+        batch = calloc(1, sizeof *batch);
+        if (!batch)
+            return NULL;
+        arena_init(&batch->arena, ARENA_SIZE);
+        batch->engine = engine;
+    }
+    atomic_store(&batch->references, 1);
+    return batch;
+}
+
+void batch_release(struct batch *batch)
+{
+    if (atomic_fetch_sub(&batch->references, 1) > 1)
+        return;
+    arena_reset(&batch->arena);
+    struct reeve_engine *engine = batch->engine;
+    pthread_mutex_lock(&engine->state_lock);
+    batch->next = engine->spare_batches;
+    engine->spare_batches = batch;
+    pthread_mutex_unlock(&engine->state_lock);
+}
+
+static void free_reports(struct report *report)
+{
+    for (struct report *next; report; report = next) {
+        next = report->next;
+        free(report);
+    }
+}
+
+/* Reports of a batch that failed come first again. */
+static struct report *join_reports(struct report *kept, struct report *fresh)
+{
+    if (!kept)
+        return fresh;
+    struct report *last = kept;
+    while (last->next)
+        last = last->next;
+    last->next = fresh;
+    return kept;
+}
+
+static void take_reload(struct reeve_engine *engine)
+{
+    pthread_mutex_lock(&engine->state_lock);
+    if (engine->reload_wanted) {
+        engine->core.limits = engine->pending_limits;
+        catalogue_free(engine->catalogue);
+        engine->catalogue = engine->pending_catalogue;
+        engine->core.catalogue = engine->catalogue;
+        engine->pending_catalogue = NULL;
+        engine->reload_wanted = false;
+    }
+    pthread_mutex_unlock(&engine->state_lock);
+}
+
+/* Apply everything and make it durable. */
+static int make_durable(struct reeve_engine *engine, struct batch *batch, const struct inbox_items *items)
+{
+    uint8_t seed[CORE_SEED_SIZE];
+    randombytes_buf(seed, sizeof seed);
+    const uint64_t mono_ns = clock_mono_ns();
+    const uint64_t now_ms = clock_advance(&engine->clock, clock_wall_ns(), mono_ns) / 1000000;
+    int r;
+    do {
+        arena_reset(&batch->arena);
+        r = core_begin(&engine->core, &batch->arena, now_ms, mono_ns / 1000000, seed);
+        if (r < 0)
+            break;
+        for (struct report *report = items->reports; report; report = report->next)
+            core_report(&engine->core, report);
+        for (struct reeve_request *request = items->requests; request; request = request->internal.next)
+            request->internal.result = core_request(&engine->core, request);
+        core_due(&engine->core);
+        const uint64_t before_ns = clock_mono_ns();
+        r = core_commit(&engine->core);
+        engine->core.stats.commit_ns += clock_mono_ns() - before_ns;
+    } while (r == STORE_GROWN);
+    sodium_memzero(seed, sizeof seed);
+    return r;
+}
+
+static void refuse_all(struct batch *batch, struct reeve_request *requests, const struct reeve_error *error)
+{
+    static const struct reeve_result out_of_memory = {
+        .error = {.code = REEVE_ERROR_NO_MEMORY, .message = "out of memory; nothing was changed"}};
+    arena_reset(&batch->arena);
+    struct reeve_result *result = arena_zalloc(&batch->arena, sizeof *result);
+    if (result)
+        result->error = *error;
+    for (; requests; requests = requests->internal.next)
+        requests->internal.result = result ? result : &out_of_memory;
+}
+
+static void batch_failed(struct reeve_engine *engine, struct batch *batch, struct inbox_items *items, int r)
+{
+    struct reeve_error error;
+    const char *reason = store_failure(engine->store);
+    if (r == -REEVE_ERROR_NO_MEMORY)
+        error_plain(&error, r);
+    else
+        error_set(&error, REEVE_ERROR_UNAVAILABLE, NULL, "nothing was changed: %s",
+                  reason[0] ? reason : reeve_error_text(r));
+    if (!engine->failing)
+        core_log(&engine->core, REEVE_LOG_ERROR, "writes are refused until the store can write again: %s", error.message);
+    engine->failing = true;
+    engine->core.stats.commit_failures++;
+    refuse_all(batch, items->requests, &error);
+    if (r == -REEVE_ERROR_STORE_DAMAGED) { /* trying again would find the same */
+        free_reports(items->reports);
+        items->reports = NULL;
+    }
+    engine->kept_reports = items->reports;
+}
+
+static void count_batch(struct reeve_engine *engine, const struct inbox_items *items)
+{
+    struct reeve_stats *stats = &engine->core.stats;
+    const uint64_t inputs = items->request_count + items->report_count;
+    stats->batches++;
+    stats->batch_inputs += inputs;
+    if (inputs > stats->batch_largest)
+        stats->batch_largest = inputs;
+}
+
+static void publish_stats(struct reeve_engine *engine)
+{
+    struct store_stats store;
+    store_get_stats(engine->store, &store);
+    struct reeve_stats *stats = &engine->core.stats;
+    stats->store_puts = store.puts;
+    stats->store_deletes = store.deletes;
+    stats->store_bytes = store.bytes;
+    stats->map_bytes = store.map_bytes;
+    stats->map_used_bytes = store.map_used_bytes;
+    pthread_mutex_lock(&engine->state_lock);
+    engine->stats = *stats;
+    pthread_mutex_unlock(&engine->state_lock);
+}
+
+static void on_timer(uv_timer_t *timer);
+
+static void set_timer(struct reeve_engine *engine)
+{
+    uint64_t mono_due_ms, now_due_ms, wait_ms = TIMER_MAX_MS;
+    core_next_due(&engine->core, &mono_due_ms, &now_due_ms);
+    const uint64_t mono_ms = clock_mono_ns() / 1000000, now_ms = engine->core.now_ms;
+    if (mono_due_ms != UINT64_MAX)
+        wait_ms = mono_due_ms > mono_ms && mono_due_ms - mono_ms < wait_ms ? mono_due_ms - mono_ms
+                  : mono_due_ms > mono_ms                                  ? wait_ms
+                                                                           : 0;
+    if (now_due_ms != UINT64_MAX) {
+        const uint64_t left_ms = now_due_ms > now_ms ? now_due_ms - now_ms : 0;
+        wait_ms = left_ms < wait_ms ? left_ms : wait_ms;
+    }
+    if (engine->failing)
+        wait_ms = FAILURE_PAUSE_MS;
+    uv_update_time(&engine->loop);
+    uv_timer_start(&engine->timer, on_timer, wait_ms, 0);
+}
+
+/* One turn of the engine. The order is the promise: commit, replies, events, effects, next timer. */
+static void run_batch(struct reeve_engine *engine)
+{
+    struct inbox_items items;
+    take_reload(engine);
+    inbox_take(&engine->inbox, (size_t)engine->core.limits.batch_max, &items);
+    items.reports = join_reports(engine->kept_reports, items.reports);
+    engine->kept_reports = NULL;
+    struct batch *batch = batch_take(engine);
+    if (!batch)
+        abort(); /* without 300 bytes nobody could even be told */
+
+    const int r = make_durable(engine, batch, &items);
+    if (r < 0) {
+        batch_failed(engine, batch, &items, r);
+    } else {
+        if (engine->failing)
+            core_log(&engine->core, REEVE_LOG_INFO, "the store can write again");
+        engine->failing = false;
+        count_batch(engine, &items);
+        free_reports(items.reports);
+        atomic_store(&engine->published, engine->core.sequence);
+    }
+    clients_deliver(engine, batch, items.requests);
+    if (r == 0) {
+        clients_notify(engine);
+        core_dispatch(&engine->core);
+    }
+    publish_stats(engine);
+    set_timer(engine);
+    batch_release(batch);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    run_batch(timer->data);
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct reeve_engine *engine = wake->data;
+    const bool closing = atomic_load(&engine->closing);
+    if (closing)
+        engine->core.hooks.has_provisioner = false; /* what is not in flight by now waits for the next opening */
+    run_batch(engine);
+    if (!closing)
+        return;
+    pthread_mutex_lock(&engine->inbox.lock);
+    const bool empty = engine->inbox.request_count == 0 && engine->inbox.report_count == 0;
+    pthread_mutex_unlock(&engine->inbox.lock);
+    if (!empty) {
+        uv_async_send(wake);
+        return;
+    }
+    uv_close((uv_handle_t *)&engine->timer, NULL);
+    uv_close((uv_handle_t *)wake, NULL);
+}
+
+static void run_thread(void *arg)
+{
+    struct reeve_engine *engine = arg;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL); /* signals are the host's */
+    uv_run(&engine->loop, UV_RUN_DEFAULT);
+}
+
+/* ---- Opening and closing ---- */
+
+static int take_limits(struct reeve_limits *limits, const struct reeve_limits *wanted, struct reeve_error *ret_error)
+{
+    for (unsigned i = 0; i < schema_options_count; i++) {
+        const struct option_type *option = &schema_options[i];
+        uint64_t value;
+        memcpy(&value, (const char *)wanted + option->offset, sizeof value);
+        if (value == 0)
+            value = option->preset;
+        if (value < option->min || value > option->max)
+            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, option->name, "must be from %llu to %llu %s <number:%llu>",
+                             (unsigned long long)option->min, (unsigned long long)option->max, option->unit,
+                             (unsigned long long)value);
+        memcpy((char *)limits + option->offset, &value, sizeof value);
+    }
+    return 0;
+}
+
+static int check_options(const struct reeve_options *options, struct reeve_error *ret_error)
+{
+    const struct reeve_provisioner *provisioner = options->provisioner;
+    if (options->version > REEVE_OPTIONS_VERSION)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "version", "must be 0 to %d <number:%u>",
+                         REEVE_OPTIONS_VERSION, options->version);
+    if (!options->data_dir || !options->data_dir[0])
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "data_dir", "is required");
+    if (strlen(options->data_dir) > 4000)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "data_dir", "must have at most 4000 bytes");
+    if (options->endpoint_domain && strlen(options->endpoint_domain) > 100)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "endpoint_domain", "must have at most 100 bytes");
+    if (provisioner && provisioner->version != REEVE_PROVISIONER_VERSION)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "provisioner.version", "must be %d <number:%u>",
+                         REEVE_PROVISIONER_VERSION, provisioner->version);
+    if (provisioner && (!provisioner->start || !provisioner->cancel))
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "provisioner", "needs start and cancel");
+    return 0;
+}
+
+/* The engine's time does not go back behind what was written down. */
+static uint64_t last_event_ns(struct store *store)
+{
+    struct store_read read;
+    struct store_item item;
+    uint64_t at_ms = 0;
+    if (store_read_begin(store, &read) < 0)
+        return 0;
+    struct arena arena;
+    struct reeve_event event;
+    arena_init(&arena, 1024);
+    if (store_read_last(&read, TABLE_EVENTS, &item) &&
+        codec_decode_stored(&record_type_event, item.value, item.value_size, &arena, &event) == 0)
+        at_ms = event.at_ms;
+    arena_deinit(&arena);
+    store_read_end(&read);
+    return at_ms * 1000000;
+}
+
+static int open_core(struct reeve_engine *engine, const struct reeve_options *options, struct reeve_error *ret_error)
+{
+    struct core *core = &engine->core;
+    int r = take_limits(&core->limits, &options->limits, ret_error);
+    if (r == 0)
+        r = catalogue_new(options->catalogue, &engine->catalogue, ret_error);
+    if (r == 0)
+        r = store_open(&(struct store_options){.directory = options->data_dir,
+                                               .map_initial_bytes = core->limits.map_initial_bytes,
+                                               .map_max_bytes = core->limits.map_max_bytes},
+                       &engine->store, ret_error);
+    if (r < 0)
+        return r;
+    core->store = engine->store;
+    core->catalogue = engine->catalogue;
+    core->endpoint_domain = reeve_str(engine->endpoint_domain);
+    core->log_level = engine->log_level;
+    core->hooks = (struct core_hooks){.arg = engine,
+                                      .has_provisioner = options->provisioner != NULL,
+                                      .start = provisioner_start,
+                                      .cancel = provisioner_cancel,
+                                      .log = log_hook};
+    clock_start(&engine->clock, clock_wall_ns(), clock_mono_ns(), last_event_ns(engine->store));
+    r = core_init(core, engine->clock.now_ns / 1000000, ret_error);
+    atomic_store(&engine->published, core->sequence);
+    return r;
+}
+
+static int open_loop(struct reeve_engine *engine, struct reeve_error *ret_error)
+{
+    if (uv_loop_init(&engine->loop) != 0)
+        return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot make an event loop (file descriptors?)");
+    uv_loop_configure(&engine->loop, UV_METRICS_IDLE_TIME);
+    if (uv_async_init(&engine->loop, &engine->wake, on_wake) != 0 || uv_timer_init(&engine->loop, &engine->timer) != 0) {
+        uv_loop_close(&engine->loop);
+        return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot make an event loop (file descriptors?)");
+    }
+    engine->wake.data = engine->timer.data = engine;
+    inbox_init(&engine->inbox, &engine->wake, (size_t)engine->core.limits.queue_capacity,
+               (size_t)engine->core.limits.operations_max * 4 + 1024);
+    return 0;
+}
+
+static void free_engine(struct reeve_engine *engine)
+{
+    core_deinit(&engine->core);
+    store_close(engine->store);
+    catalogue_free(engine->catalogue);
+    catalogue_free(engine->pending_catalogue);
+    free_reports(engine->kept_reports);
+    for (struct batch *batch = engine->spare_batches, *next; batch; batch = next) {
+        next = batch->next;
+        arena_deinit(&batch->arena);
+        free(batch);
+    }
+    pthread_mutex_destroy(&engine->clients_lock);
+    pthread_mutex_destroy(&engine->state_lock);
+    pthread_mutex_destroy(&engine->log_lock);
+    free(engine->data_dir);
+    free(engine->endpoint_domain);
+    free(engine);
+}
+
+static struct reeve_engine *new_engine(const struct reeve_options *options)
+{
+    struct reeve_engine *engine = calloc(1, sizeof *engine);
+    if (!engine)
+        return NULL;
+    pthread_mutex_init(&engine->clients_lock, NULL);
+    pthread_mutex_init(&engine->state_lock, NULL);
+    pthread_mutex_init(&engine->log_lock, NULL);
+    engine->log = options->log;
+    engine->log_arg = options->log_arg;
+    engine->log_level = options->log_level ? options->log_level : REEVE_LOG_INFO;
+    engine->data_dir = strdup(options->data_dir);
+    engine->endpoint_domain = strdup(options->endpoint_domain ? options->endpoint_domain : "reeve.local");
+    if (!engine->data_dir || !engine->endpoint_domain) {
+        free_engine(engine);
+        return NULL;
+    }
+    return engine;
+}
+
+int reeve_open(const struct reeve_options *options, struct reeve_engine **ret_engine, struct reeve_error *ret_error)
+{
+    struct reeve_error ignored;
+    if (!ret_error)
+        ret_error = &ignored;
+    *ret_engine = NULL;
+    int r = check_options(options, ret_error);
+    if (r < 0)
+        return r;
+    struct reeve_engine *engine = new_engine(options);
+    if (!engine)
+        return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
+    r = open_core(engine, options, ret_error);
+    if (r == 0)
+        r = open_loop(engine, ret_error);
+    if (r < 0) {
+        free_engine(engine);
+        return r;
+    }
+    r = provisioner_open(engine, options->provisioner);
+    if (r == 0 && uv_thread_create(&engine->thread, run_thread, engine) != 0)
+        r = -REEVE_ERROR_NO_MEMORY;
+    if (r < 0) {
+        provisioner_close(engine);
+        uv_close((uv_handle_t *)&engine->wake, NULL);
+        uv_close((uv_handle_t *)&engine->timer, NULL);
+        uv_run(&engine->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&engine->loop);
+        inbox_deinit(&engine->inbox);
+        free_engine(engine);
+        return error_plain(ret_error, r);
+    }
+    /* What was under way before starts now. */
+    uv_async_send(&engine->wake);
+    *ret_engine = engine;
+    return 0;
+}
+
+void reeve_close(struct reeve_engine *engine)
+{
+    if (!engine)
+        return;
+    assert(!engine->clients); /* closed before, see reeve.h */
+    atomic_store(&engine->closing, true);
+    uv_async_send(&engine->wake);
+    uv_thread_join(&engine->thread);
+    const int r = uv_loop_close(&engine->loop);
+    assert(r == 0);
+    (void)r;
+    provisioner_close(engine);
+    struct inbox_items items;
+    engine->inbox.wake = NULL;
+    engine->inbox.signalled = true;
+    inbox_take(&engine->inbox, SIZE_MAX, &items);
+    free_reports(items.reports); /* came after the last batch: the operation is dispatched again when opened */
+    inbox_deinit(&engine->inbox);
+    free_engine(engine);
+}
+
+int reeve_reload(struct reeve_engine *engine, const struct reeve_options *options, struct reeve_error *ret_error)
+{
+    struct reeve_limits limits;
+    struct catalogue *catalogue;
+    int r = take_limits(&limits, &options->limits, ret_error);
+    if (r == 0)
+        r = catalogue_new(options->catalogue, &catalogue, ret_error);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&engine->state_lock);
+    catalogue_free(engine->pending_catalogue);
+    engine->pending_catalogue = catalogue;
+    engine->pending_limits = limits;
+    engine->reload_wanted = true;
+    pthread_mutex_unlock(&engine->state_lock);
+    uv_async_send(&engine->wake);
+    return 0;
+}
+
+void reeve_get_stats(struct reeve_engine *engine, struct reeve_stats *ret_stats)
+{
+    pthread_mutex_lock(&engine->state_lock);
+    *ret_stats = engine->stats;
+    pthread_mutex_unlock(&engine->state_lock);
+    pthread_mutex_lock(&engine->inbox.lock);
+    ret_stats->queue_full = engine->inbox.refused;
+    pthread_mutex_unlock(&engine->inbox.lock);
+}
+
+uint64_t reeve_last_sequence(struct reeve_engine *engine)
+{
+    return atomic_load(&engine->published);
+}
+
+int reeve_snapshot(struct reeve_engine *engine, const char *path, struct reeve_error *ret_error)
+{
+    return store_copy(engine->store, path, ret_error);
+}

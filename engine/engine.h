@@ -1,0 +1,72 @@
+/* The engine around the core: its thread and loop, the inbox, the clients, the clock. */
+#ifndef REEVE_ENGINE_H
+#define REEVE_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "base/clock.h"
+#include "core.h"
+#include "flight.h"
+#include "inbox.h"
+
+/* The memory of one batch. Answers live in it until the last client has seen them. */
+struct batch {
+    struct arena arena;
+    atomic_int references;
+    struct batch *next;
+    struct reeve_engine *engine;
+};
+
+struct mailbox;
+
+struct reeve_engine {
+    /* any thread */
+    struct store *store;
+    struct inbox inbox;
+    pthread_mutex_t clients_lock;
+    struct reeve_client *clients;
+    atomic_uint_fast64_t published; /* newest event that may be read */
+    pthread_mutex_t state_lock;     /* stats, pending, spare_batches */
+    struct reeve_stats stats;
+    struct reeve_limits pending_limits;
+    struct catalogue *pending_catalogue;
+    bool reload_wanted;
+    struct batch *spare_batches;
+    pthread_mutex_t log_lock;
+    reeve_log_cb log;
+    void *log_arg;
+    enum reeve_log_level log_level;
+    char *data_dir, *endpoint_domain;
+
+    /* the engine's thread */
+    struct core core;
+    struct catalogue *catalogue;
+    struct steady_clock clock;
+    struct report *kept_reports; /* of a batch that could not be made durable: they come again */
+    bool failing;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t timer;
+    uv_thread_t thread;
+    atomic_bool closing;
+
+    struct reeve_provisioner provisioner;
+    struct mailbox *mailbox; /* to the provisioner's loop; NULL: it is called on the engine's thread */
+};
+
+void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const char *line);
+
+/* client.c: hand over the answered requests of a batch; tell that there are new events. */
+void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests);
+void clients_notify(struct reeve_engine *engine);
+void batch_release(struct batch *batch);
+
+/* provisioner.c: the core's hooks. */
+int provisioner_open(struct reeve_engine *engine, const struct reeve_provisioner *provisioner);
+void provisioner_start(void *engine, struct flight *flight);
+void provisioner_cancel(void *engine, struct flight *flight);
+void provisioner_close(struct reeve_engine *engine);
+
+#endif

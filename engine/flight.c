@@ -1,0 +1,511 @@
+#include "flight.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operation.h"
+#include "service.h"
+
+#define ARENA_SIZE 2048
+
+/* What an organization has in flight. All its queue rows up to `place` are in flight or wait in a flight. */
+struct org_flights {
+    size_t count;
+    uint64_t place;
+};
+
+/* An operation that might be launched. */
+struct candidate {
+    struct reeve_uuid organization_id, service_id, backup_id, operation_id;
+    uint64_t number;
+};
+
+/* One round of launching: a read that is opened when first needed, the flights to start once it is closed. */
+struct launch {
+    struct core *core;
+    struct store_read read;
+    bool reading;
+    struct flight *first, *last;
+};
+
+/* ---- The two lists, each in the order of its deadlines ---- */
+
+static void list_append(struct flight **first, struct flight **last, struct flight *flight)
+{
+    flight->previous = *last;
+    flight->next = NULL;
+    if (*last)
+        (*last)->next = flight;
+    else
+        *first = flight;
+    *last = flight;
+}
+
+static void list_remove(struct flight **first, struct flight **last, struct flight *flight)
+{
+    if (flight->previous)
+        flight->previous->next = flight->next;
+    else
+        *first = flight->next;
+    if (flight->next)
+        flight->next->previous = flight->previous;
+    else
+        *last = flight->previous;
+    flight->previous = flight->next = NULL;
+}
+
+static void unlist(struct flights *flights, struct flight *flight)
+{
+    if (flight->cancelling)
+        list_remove(&flights->cancelling_first, &flights->cancelling_last, flight);
+    else
+        list_remove(&flights->flying_first, &flights->flying_last, flight);
+}
+
+void flight_release(struct flight *flight)
+{
+    if (atomic_fetch_sub(&flight->references, 1) > 1)
+        return;
+    arena_deinit(&flight->arena);
+    free(flight);
+}
+
+uint64_t flight_started_ms(const struct flight *flight)
+{
+    return flight->started_ms;
+}
+
+void flights_deinit(struct core *core)
+{
+    struct flights *flights = &core->flights;
+    for (size_t i = 0; i < flights->by_slot.capacity; i++) {
+        if (flights->by_slot.slots[i].value)
+            flight_release(flights->by_slot.slots[i].value);
+    }
+    for (size_t i = 0; i < flights->by_organization.capacity; i++)
+        free(flights->by_organization.slots[i].value);
+    map_deinit(&flights->by_operation);
+    map_deinit(&flights->by_slot);
+    map_deinit(&flights->by_organization);
+}
+
+/* ---- Launching ---- */
+
+static bool is_backup_deletion(const struct reeve_backup *backup)
+{
+    return backup->operation.kind == REEVE_OPERATION_KIND_DELETE_BACKUP;
+}
+
+static bool read_record(struct launch *launch, enum store_table table, const struct store_key *key,
+                        const struct record_type *type, struct arena *arena, void *ret_record)
+{
+    struct reeve_str value;
+    if (!launch->reading) {
+        if (store_read_begin(launch->core->store, &launch->read) < 0)
+            return false;
+        launch->reading = true;
+    }
+    if (!store_read_get(&launch->read, table, key, &value))
+        return false;
+    void *copy = arena_copy(arena, value.data, value.size);
+    return copy && codec_decode_stored(type, copy, value.size, arena, ret_record) == 0;
+}
+
+/* Fill the flight from what the store has now. False: the operation is no longer wanted. */
+static bool load_flight(struct launch *launch, struct flight *flight, const struct candidate *candidate)
+{
+    struct reeve_task *task = &flight->task;
+    struct reeve_uuid backup_id = candidate->backup_id, backup_service = candidate->service_id;
+    const struct reeve_operation *operation;
+    struct store_key key = key_pair(&candidate->organization_id, &candidate->service_id);
+    if (read_record(launch, TABLE_SERVICES, &key, &record_type_service, &flight->arena, &flight->service)) {
+        service_derive(&flight->service, &candidate->organization_id, &candidate->service_id);
+        task->service = &flight->service;
+    }
+    if (reeve_uuid_is_nil(&backup_id) && task->service) {
+        operation = &flight->service.operation;
+        if (operation->kind == REEVE_OPERATION_KIND_PROVISION) {
+            backup_id = flight->service.restored_from;
+            backup_service = flight->service.restored_service;
+        }
+    } else {
+        operation = &flight->backup.operation;
+    }
+    if (!reeve_uuid_is_nil(&backup_id)) {
+        key = key_pair(&backup_service, &backup_id);
+        if (!read_record(launch, TABLE_BACKUPS, &key, &record_type_backup, &flight->arena, &flight->backup))
+            return false;
+        flight->backup.id = backup_id;
+        flight->backup.service_id = backup_service;
+        task->backup = &flight->backup;
+        task->backup_id = backup_id;
+    }
+    if (!uuid_equal(&operation->id, &candidate->operation_id))
+        return false;
+    if (operation->kind == REEVE_OPERATION_KIND_DELETE_BACKUP)
+        task->service = NULL;
+    task->operation_id = operation->id;
+    task->kind = operation->kind;
+    task->attempt = operation->attempt;
+    task->timeout_ms = launch->core->limits.operation_timeout_ms;
+    task->desired = task->service ? task->service->desired : 0;
+    task->organization_id = candidate->organization_id;
+    task->service_id = candidate->service_id;
+    return true;
+}
+
+static struct org_flights *org_flights_of(struct flights *flights, const struct reeve_uuid *organization_id)
+{
+    struct org_flights *org = map_get(&flights->by_organization, organization_id);
+    if (org)
+        return org;
+    org = calloc(1, sizeof *org);
+    if (org && !map_put(&flights->by_organization, organization_id, org)) {
+        free(org);
+        org = NULL;
+    }
+    return org;
+}
+
+static bool register_flight(struct core *core, struct flight *flight, const struct candidate *candidate)
+{
+    struct flights *flights = &core->flights;
+    struct org_flights *org = org_flights_of(flights, &candidate->organization_id);
+    if (!org)
+        return false;
+    if (!map_put(&flights->by_operation, &flight->task.operation_id, flight))
+        return false;
+    if (!map_put(&flights->by_slot, &flight->slot_id, flight)) {
+        map_remove(&flights->by_operation, &flight->task.operation_id);
+        return false;
+    }
+    org->count++;
+    if (candidate->number > org->place)
+        org->place = candidate->number;
+    flights->count++;
+    return true;
+}
+
+/* Put an operation in flight whose slot is free. False: not now (no memory); a candidate that is no longer wanted is
+ * passed over with true. */
+static bool launch_one(struct launch *launch, const struct candidate *candidate)
+{
+    struct core *core = launch->core;
+    struct flight *flight = calloc(1, sizeof *flight);
+    if (!flight)
+        return false;
+    atomic_init(&flight->references, 1);
+    arena_init(&flight->arena, ARENA_SIZE);
+    if (!load_flight(launch, flight, candidate)) {
+        flight_release(flight);
+        return true;
+    }
+    flight->slot_id = is_backup_deletion(&flight->backup) ? candidate->backup_id : candidate->service_id;
+    flight->started_ms = core->now_ms;
+    flight->deadline_mono_ms = core->mono_ms + core->limits.operation_timeout_ms;
+    if (!register_flight(core, flight, candidate)) {
+        flight_release(flight);
+        return false;
+    }
+    list_append(&core->flights.flying_first, &core->flights.flying_last, flight);
+    atomic_fetch_add(&flight->references, 1); /* until it has been started, whatever happens meanwhile */
+    if (launch->last)
+        launch->last->task.data = flight;
+    else
+        launch->first = flight;
+    launch->last = flight;
+    return true;
+}
+
+/* Start outside the read: a provisioner may answer from within. task.data links the flights until then. */
+static void launch_finish(struct launch *launch)
+{
+    if (launch->reading)
+        store_read_end(&launch->read);
+    for (struct flight *flight = launch->first, *next; flight; flight = next) {
+        next = flight == launch->last ? NULL : flight->task.data;
+        flight->task.data = NULL;
+        launch->core->stats.operations_started++;
+        launch->core->hooks.start(launch->core->hooks.arg, flight);
+        flight_release(flight);
+    }
+}
+
+/* ---- Waiting for a slot ---- */
+
+static struct flight *slot_holder(struct flights *flights, const struct candidate *candidate)
+{
+    struct flight *holder = map_get(&flights->by_slot, &candidate->service_id);
+    if (!holder && !reeve_uuid_is_nil(&candidate->backup_id))
+        holder = map_get(&flights->by_slot, &candidate->backup_id);
+    return holder;
+}
+
+/* The newer operation of a service, or of its one backup in progress, takes the place of the older. */
+static void wait_in(struct flight *holder, const struct candidate *candidate)
+{
+    struct waiting *waiting = &holder->waiting[reeve_uuid_is_nil(&candidate->backup_id) ? 0 : 1];
+    *waiting = (struct waiting){candidate->operation_id, candidate->backup_id, candidate->number};
+}
+
+/* What waited for the slot gets it: the first that is still wanted; the other goes on waiting in its flight. */
+static void launch_waiting(struct launch *launch, const struct flight *landed)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct waiting *waiting = &landed->waiting[i];
+        if (waiting->number == 0)
+            continue;
+        const struct candidate candidate = {landed->task.organization_id, landed->task.service_id, waiting->backup_id,
+                                            waiting->operation_id, waiting->number};
+        struct flight *holder = slot_holder(&launch->core->flights, &candidate);
+        if (holder)
+            wait_in(holder, &candidate);
+        else if (!launch_one(launch, &candidate))
+            launch->core->flights.backlog = true;
+    }
+}
+
+static void land(struct launch *launch, struct flight *flight)
+{
+    struct flights *flights = &launch->core->flights;
+    unlist(flights, flight);
+    map_remove(&flights->by_operation, &flight->task.operation_id);
+    map_remove(&flights->by_slot, &flight->slot_id);
+    flights->count--;
+    launch_waiting(launch, flight);
+    struct org_flights *org = map_get(&flights->by_organization, &flight->task.organization_id);
+    assert(org && org->count > 0);
+    if (--org->count == 0) {
+        map_remove(&flights->by_organization, &flight->task.organization_id);
+        free(org);
+    }
+    flight_release(flight);
+}
+
+static void cancel(struct core *core, struct flight *flight)
+{
+    if (flight->cancelling)
+        return;
+    unlist(&core->flights, flight);
+    flight->cancelling = true;
+    flight->deadline_mono_ms = core->mono_ms + core->limits.cancel_grace_ms;
+    list_append(&core->flights.cancelling_first, &core->flights.cancelling_last, flight);
+    core->hooks.cancel(core->hooks.arg, flight);
+}
+
+/* An operation that this batch made ready: straight into flight where nobody waits before it. */
+static void offer(struct launch *launch, const struct action *action)
+{
+    struct core *core = launch->core;
+    struct flights *flights = &core->flights;
+    const struct candidate candidate = {action->organization_id, action->service_id, action->backup_id,
+                                        action->operation_id, action->number};
+    if (flights->backlog || !core->hooks.has_provisioner) {
+        flights->backlog = true;
+        return;
+    }
+    struct flight *holder = slot_holder(flights, &candidate);
+    if (holder) {
+        wait_in(holder, &candidate);
+        return;
+    }
+    const struct org_flights *org = map_get(&flights->by_organization, &action->organization_id);
+    if (flights->count >= core->limits.operations_max || (org && org->count >= core->limits.operations_per_org_max) ||
+        !launch_one(launch, &candidate))
+        flights->backlog = true;
+}
+
+/* ---- The backlog: round the organizations ---- */
+
+static bool first_item(void *arg, const struct store_item *item)
+{
+    *(struct store_item *)arg = *item;
+    return false;
+}
+
+/* The first queue row from a key on. */
+static bool queue_seek(struct launch *launch, const struct store_key *from, struct candidate *ret)
+{
+    struct store_item item = {0};
+    if (!launch->reading) {
+        if (store_read_begin(launch->core->store, &launch->read) < 0)
+            return false;
+        launch->reading = true;
+    }
+    store_read_each(&launch->read, TABLE_QUEUE, from, false, first_item, &item);
+    if (!item.key || item.key_size != 24 || (item.value_size != 32 && item.value_size != 48))
+        return false;
+    const uint8_t *value = item.value;
+    *ret = (struct candidate){.organization_id = uuid_at(item.key),
+                              .service_id = uuid_at(value + 16),
+                              .operation_id = uuid_at(value),
+                              .number = get_be64(item.key + 16)};
+    if (item.value_size == 48)
+        ret->backup_id = uuid_at(value + 32);
+    return true;
+}
+
+/* The organization after this one that has rows in the queue; round to the first. */
+static bool next_organization(struct launch *launch, const struct reeve_uuid *after, struct candidate *ret)
+{
+    const struct store_key from = key_after_prefix(key_uuid(after));
+    return (from.size > 0 && queue_seek(launch, &from, ret)) || queue_seek(launch, &(struct store_key){0}, ret);
+}
+
+enum take { TAKE_LAUNCHED, TAKE_NOTHING, TAKE_LIMITED };
+
+/* The next operation of one organization that is neither in flight nor waiting in one. */
+static enum take take_from(struct launch *launch, const struct reeve_uuid *organization_id)
+{
+    struct flights *flights = &launch->core->flights;
+    struct candidate candidate;
+    for (uint64_t place = 0;;) {
+        const struct org_flights *org = map_get(&flights->by_organization, organization_id);
+        place = org && org->place > place ? org->place : place;
+        const struct store_key from = key_queue(organization_id, place + 1);
+        if (!queue_seek(launch, &from, &candidate) || !uuid_equal(&candidate.organization_id, organization_id))
+            return TAKE_NOTHING;
+        if (org && org->count >= launch->core->limits.operations_per_org_max)
+            return TAKE_LIMITED;
+        struct flight *holder = slot_holder(flights, &candidate);
+        if (!holder) {
+            const size_t before = flights->count;
+            if (!launch_one(launch, &candidate))
+                return TAKE_LIMITED;
+            if (flights->count > before)
+                return TAKE_LAUNCHED;
+        } else if (holder->cancelling || !uuid_equal(&holder->task.operation_id, &candidate.operation_id)) {
+            wait_in(holder, &candidate);
+        }
+        place = candidate.number;
+        struct org_flights *passed = map_get(&flights->by_organization, organization_id);
+        if (passed && passed->place < place)
+            passed->place = place;
+    }
+}
+
+/* One operation of each organization in turn, until the places are taken or nobody has any left. */
+static void work_off_backlog(struct launch *launch)
+{
+    struct flights *flights = &launch->core->flights;
+    struct candidate row;
+    bool limited = false, launched = false;
+    struct reeve_uuid round_start = {0};
+    bool started = false;
+    while (flights->count < launch->core->limits.operations_max) {
+        if (!next_organization(launch, &flights->turn, &row)) {
+            flights->backlog = launch->reading && launch->read.error < 0;
+            return;
+        }
+        flights->turn = row.organization_id;
+        if (started && uuid_equal(&row.organization_id, &round_start)) {
+            if (!launched) {
+                flights->backlog = limited;
+                return;
+            }
+            launched = limited = false;
+        }
+        if (!started)
+            round_start = row.organization_id;
+        started = true;
+        const enum take take = take_from(launch, &row.organization_id);
+        launched |= take == TAKE_LAUNCHED;
+        limited |= take == TAKE_LIMITED;
+    }
+}
+
+void core_dispatch(struct core *core)
+{
+    struct launch launch = {.core = core};
+    for (struct action *action = core->actions_first; action; action = action->next) {
+        if (action->kind == ACTION_LAND) {
+            land(&launch, action->flight);
+        } else if (action->kind == ACTION_CANCEL) {
+            struct flight *flight = map_get(&core->flights.by_operation, &action->operation_id);
+            if (flight)
+                cancel(core, flight);
+        }
+    }
+    for (struct action *action = core->actions_first; action; action = action->next) {
+        if (action->kind == ACTION_OFFER)
+            offer(&launch, action);
+    }
+    core->actions_first = core->actions_last = NULL;
+    if (core->flights.backlog && core->hooks.has_provisioner)
+        work_off_backlog(&launch);
+    launch_finish(&launch);
+    core->stats.operations_inflight = core->flights.count;
+}
+
+/* ---- Deadlines ---- */
+
+static void land_later(struct core *core, struct flight *flight)
+{
+    struct action *action = core_action(core, ACTION_LAND);
+    if (action)
+        action->flight = flight;
+}
+
+void flights_due(struct core *core)
+{
+    struct flight *flight = core->flights.flying_first;
+    for (; flight && flight->deadline_mono_ms <= core->mono_ms; flight = flight->next) {
+        if (flight->reported)
+            continue;
+        core->delta.operations_timeout++;
+        const struct reeve_outcome outcome = {.status = REEVE_OUTCOME_STATUS_RETRY,
+                                              .code = reeve_str("timeout"),
+                                              .message = reeve_str("the attempt took longer than it may")};
+        struct action *action = core_action(core, ACTION_CANCEL);
+        if (action)
+            action->operation_id = flight->task.operation_id;
+        operation_ended(core, flight, &outcome);
+    }
+    flight = core->flights.cancelling_first;
+    for (; flight && flight->deadline_mono_ms <= core->mono_ms; flight = flight->next) {
+        if (flight->reported)
+            continue;
+        core_log(core, REEVE_LOG_WARNING, "a cancelled attempt did not end in time and is given up");
+        land_later(core, flight);
+    }
+}
+
+uint64_t flights_next_deadline(const struct core *core)
+{
+    uint64_t next = UINT64_MAX;
+    if (core->flights.flying_first)
+        next = core->flights.flying_first->deadline_mono_ms;
+    if (core->flights.cancelling_first && core->flights.cancelling_first->deadline_mono_ms < next)
+        next = core->flights.cancelling_first->deadline_mono_ms;
+    return next;
+}
+
+static void take_progress(struct core *core, struct flight *flight, const struct report *report)
+{
+    if (flight->cancelling || flight->reported ||
+        (flight->progress_mono_ms && core->mono_ms - flight->progress_mono_ms < 1000))
+        return;
+    flight->progress_mono_ms = core->mono_ms ? core->mono_ms : 1;
+    operation_progressed(core, flight, &report->progress);
+}
+
+void core_report(struct core *core, struct report *report)
+{
+    struct flight *flight = map_get(&core->flights.by_operation, &report->operation_id);
+    if (!flight || flight->task.attempt != report->attempt || (flight->reported && report->flight != flight)) {
+        core->delta.operations_late += !report->is_progress;
+        return;
+    }
+    if (report->is_progress) {
+        take_progress(core, flight, report);
+        return;
+    }
+    flight->reported = true;
+    report->flight = flight;
+    land_later(core, flight);
+    if (flight->cancelling)
+        core->delta.operations_late++;
+    else
+        operation_ended(core, flight, &report->outcome);
+}

@@ -1,0 +1,43 @@
+/* Attempts that are with the provisioner now: in memory only, bounded by the limits, made again from the queue table
+ * after a restart. At most one for each service; what must wait for it (the operation that replaced it, a backup)
+ * waits in it. Free places go round the organizations.
+ */
+#ifndef REEVE_FLIGHT_H
+#define REEVE_FLIGHT_H
+
+#include <stdatomic.h>
+
+#include "core.h"
+
+struct waiting {
+    struct reeve_uuid operation_id, backup_id;
+    uint64_t number; /* place in the queue; 0: nobody waits */
+};
+
+struct flight {
+    struct reeve_task task; /* what the provisioner sees; points to the next two */
+    struct reeve_service service;
+    struct reeve_backup backup;
+    struct arena arena;
+
+    struct reeve_uuid slot_id; /* the service, or the backup that is deleted */
+    uint64_t started_ms, deadline_mono_ms, progress_mono_ms;
+    bool cancelling; /* the provisioner was told to give up; its answer does not count any more */
+    bool reported;   /* an outcome has been accepted */
+    struct waiting waiting[2]; /* an operation of the service, one of a backup */
+    struct flight *previous, *next;
+    atomic_int references; /* the core's and those of messages on the way to the provisioner's loop */
+};
+
+void flights_deinit(struct core *core);
+/* Deadlines, in a batch. */
+void flights_due(struct core *core);
+uint64_t flights_next_deadline(const struct core *core);
+uint64_t flight_started_ms(const struct flight *flight);
+void flight_release(struct flight *flight);
+
+/* What an attempt's end or progress means for the record; in a batch. (service.c, backup.c by kind) */
+void operation_ended(struct core *core, const struct flight *flight, const struct reeve_outcome *outcome);
+void operation_progressed(struct core *core, const struct flight *flight, const struct reeve_progress *progress);
+
+#endif

@@ -1,0 +1,37 @@
+/* What waits for the engine's thread: commands, bounded, and reports of provisioners. Any thread pushes; the engine
+ * takes all there is, which is the next batch. Pushing is a lock, an append and, only where the engine was not told
+ * before, a wake-up. */
+#ifndef REEVE_INBOX_H
+#define REEVE_INBOX_H
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "core.h"
+
+struct inbox {
+    pthread_mutex_t lock;
+    struct reeve_request *request_first, *request_last;
+    struct report *report_first, *report_last;
+    size_t request_count, report_count;
+    size_t request_max, report_max;
+    bool signalled; /* the engine has been woken and has not taken yet */
+    uint64_t refused;
+    uv_async_t *wake;
+};
+
+struct inbox_items {
+    struct reeve_request *requests;
+    struct report *reports;
+    size_t request_count, report_count;
+    bool more;
+};
+
+void inbox_init(struct inbox *inbox, uv_async_t *wake, size_t request_max, size_t report_max);
+void inbox_deinit(struct inbox *inbox);
+int inbox_push_request(struct inbox *inbox, struct reeve_request *request);
+int inbox_push_report(struct inbox *inbox, struct report *report);
+/* Up to request_max commands and all reports. */
+void inbox_take(struct inbox *inbox, size_t request_max, struct inbox_items *ret_items);
+
+#endif

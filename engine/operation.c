@@ -1,0 +1,113 @@
+#include "operation.h"
+
+#include <assert.h>
+
+/* Places in the queue grow with time, also over restarts. */
+static uint64_t next_place(struct core *core)
+{
+    const uint64_t by_time = core->now_ms << 16;
+    core->next_queue_number = by_time > core->next_queue_number ? by_time : core->next_queue_number + 1;
+    return core->next_queue_number;
+}
+
+static void offer(struct core *core, const struct operation_owner *owner, const struct reeve_operation *operation)
+{
+    struct action *action = core_action(core, ACTION_OFFER);
+    if (!action)
+        return;
+    action->organization_id = owner->organization_id;
+    action->service_id = owner->service_id;
+    action->backup_id = owner->backup_id;
+    action->operation_id = operation->id;
+    action->number = operation->queued;
+}
+
+void operation_drop(struct core *core, struct reeve_operation *operation)
+{
+    if (operation_exists(operation)) {
+        struct action *action = core_action(core, ACTION_CANCEL);
+        if (action)
+            action->operation_id = operation->id;
+    }
+    *operation = (struct reeve_operation){0};
+}
+
+void operation_begin(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation,
+                     enum reeve_operation_kind kind)
+{
+    operation_drop(core, operation);
+    *operation = (struct reeve_operation){
+        .id = core_new_id(core),
+        .kind = kind,
+        .attempt = 1,
+        .since_ms = core->now_ms,
+    };
+    operation_requeue(core, owner, operation);
+}
+
+void operation_requeue(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation)
+{
+    assert(operation_exists(operation));
+    operation->queued = next_place(core);
+    operation->retry_at_ms = 0;
+    offer(core, owner, operation);
+}
+
+void operation_note_failure(struct core *core, struct reeve_operation *operation, const struct flight *flight,
+                            const struct reeve_outcome *outcome)
+{
+    if (operation->started_ms == 0) {
+        operation->started_ms = flight_started_ms(flight);
+        operation->deadline_ms = operation->started_ms + core->limits.operation_total_ms;
+    }
+    operation->last_error = (struct reeve_failure){
+        .code = outcome->code.size ? outcome->code : reeve_str("unknown"),
+        .message = outcome->message.size ? outcome->message : reeve_str("the provisioner gave no reason"),
+        .at_ms = core->now_ms,
+    };
+}
+
+bool operation_may_retry(const struct core *core, const struct reeve_operation *operation)
+{
+    return operation->attempt < core->limits.operation_attempts_max && core->now_ms < operation->deadline_ms;
+}
+
+#define RETRY_AFTER_MAX_MS UINT64_C(3600000)
+
+void operation_back_off(struct core *core, struct reeve_operation *operation, uint64_t retry_after_ms)
+{
+    uint64_t pause_ms = core->limits.retry_min_ms;
+    for (uint64_t i = 1; i < operation->attempt && pause_ms < core->limits.retry_max_ms; i++)
+        pause_ms *= 2;
+    if (pause_ms > core->limits.retry_max_ms)
+        pause_ms = core->limits.retry_max_ms;
+    /* Half of it is drawn, so that what failed together does not come back together. */
+    uint64_t random;
+    core_random(core, &random, sizeof random);
+    pause_ms = pause_ms / 2 + random % (pause_ms / 2 + 1);
+    if (retry_after_ms > pause_ms)
+        pause_ms = retry_after_ms < RETRY_AFTER_MAX_MS ? retry_after_ms : RETRY_AFTER_MAX_MS;
+    operation->attempt++;
+    operation->queued = 0;
+    operation->retry_at_ms = core->now_ms + (pause_ms ? pause_ms : 1);
+    operation->progress = (struct reeve_progress){0};
+}
+
+void operation_move_queue(struct core *core, const struct operation_owner *owner, uint64_t queued_before,
+                          const struct reeve_operation *operation)
+{
+    if (queued_before == operation->queued)
+        return;
+    if (queued_before) {
+        const struct store_key key = key_queue(&owner->organization_id, queued_before);
+        store_delete(core->store, TABLE_QUEUE, &key);
+    }
+    if (operation->queued) {
+        uint8_t value[48];
+        memcpy(value, &operation->id, 16);
+        memcpy(value + 16, &owner->service_id, 16);
+        memcpy(value + 32, &owner->backup_id, 16);
+        const struct store_key key = key_queue(&owner->organization_id, operation->queued);
+        store_put(core->store, TABLE_QUEUE, &key, value, reeve_uuid_is_nil(&owner->backup_id) ? 32 : 48);
+    }
+}

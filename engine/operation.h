@@ -1,0 +1,36 @@
+/* Operations as they stand in the records of services and backups: decided, retried, ended. The attempts themselves
+ * are flights (flight.h). */
+#ifndef REEVE_OPERATION_H
+#define REEVE_OPERATION_H
+
+#include "core.h"
+#include "flight.h"
+
+/* Whose operation it is. backup_id is nil for an operation of the service itself. */
+struct operation_owner {
+    struct reeve_uuid organization_id, service_id, backup_id;
+};
+
+/* A new operation in place of any other: the one before is cancelled. */
+void operation_begin(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation,
+                     enum reeve_operation_kind kind);
+/* No operation any more; one that is in flight is cancelled. */
+void operation_drop(struct core *core, struct reeve_operation *operation);
+/* Ready for the next attempt: back into the queue. */
+void operation_requeue(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation);
+/* Keep what an attempt that did not succeed reported. */
+void operation_note_failure(struct core *core, struct reeve_operation *operation, const struct flight *flight,
+                            const struct reeve_outcome *outcome);
+/* May it be tried again, by attempts and time? */
+bool operation_may_retry(const struct core *core, const struct reeve_operation *operation);
+/* The pause before the next attempt. */
+void operation_back_off(struct core *core, struct reeve_operation *operation, uint64_t retry_after_ms);
+/* Keep the rows of the dispatch queue what the record says. */
+void operation_move_queue(struct core *core, const struct operation_owner *owner, uint64_t queued_before,
+                          const struct reeve_operation *operation);
+static inline bool operation_exists(const struct reeve_operation *operation)
+{
+    return operation->kind != REEVE_OPERATION_KIND_UNSET;
+}
+
+#endif

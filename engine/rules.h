@@ -1,0 +1,35 @@
+/* The rules for values that need more than one look: multiples, other fields, the tier, the catalogue. Each returns 0 or
+ * -BAD_REQUEST with ret_error naming the field. */
+#ifndef REEVE_RULES_H
+#define REEVE_RULES_H
+
+#include "catalogue.h"
+#include "core.h"
+
+int rule_name(struct reeve_str name, const char *field, struct reeve_error *ret_error);
+int rule_region(const struct catalogue *catalogue, struct reeve_str provider, struct reeve_str region,
+                struct reeve_error *ret_error);
+/* Check the sources of an access list and its length. */
+int rule_access_list(const struct reeve_access_entry_list *list, const char *field, uint64_t count_max,
+                     struct reeve_error *ret_error);
+/* base64 or hex of a SHA-256 into 32 bytes. */
+int rule_password_hash(struct reeve_str hash, const char *field, uint8_t ret_sha256[32], struct reeve_error *ret_error);
+
+/* What is asked for, and what it is set to. Totals in GB; 0 where not given. */
+struct scaling {
+    bool min_given, max_given, idle_given;
+    uint64_t min_total_gb, max_total_gb;
+    bool idle_scaling;
+};
+/* Apply to a service: its tier and present values count. */
+int rule_scaling(const struct scaling *scaling, bool paid, struct reeve_service *service,
+                 struct reeve_error *ret_error);
+
+int rule_backup_configuration(const struct reeve_backup_configuration *configuration, struct reeve_error *ret_error);
+
+/* Remove, then add: entries keep their order and their text; one entry per source, the later one counts. */
+int access_list_patch(struct core *core, const struct reeve_access_entry_list *list,
+                      const struct reeve_access_entry_list *remove, const struct reeve_access_entry_list *add,
+                      struct reeve_access_entry_list *ret_list);
+
+#endif
