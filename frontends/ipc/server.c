@@ -283,8 +283,8 @@ static void fit_descriptors(struct ipc_server *server)
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
         return;
-    const uint64_t most = files.rlim_cur > 2 * SERVER_FDS_RESERVED ? files.rlim_cur - SERVER_FDS_RESERVED
-                                                                   : files.rlim_cur / 2;
+    const uint64_t reserved = SERVER_FDS_RESERVED;
+    const uint64_t most = files.rlim_cur > 2 * reserved ? files.rlim_cur - reserved : files.rlim_cur / 2;
     if (server->limits.connections_max <= most)
         return;
     server_log(server, REEVE_LOG_WARNING,

@@ -106,16 +106,22 @@ struct ipc_connection {
 struct listing {
     struct link link; /* in the connection */
     bool stream;
+    bool working;   /* a thread of the pool reads it */
     bool full;      /* the answer has become as large as answers may be */
     bool cut;       /* this piece ended early, because of its size */
     bool left_over; /* there may be more items behind the last one */
     uint64_t left;  /* items still wanted */
     uint64_t count;
+    uint64_t looked_at; /* records of this piece, wanted or not */
+    size_t bytes_max;
     struct buffer items; /* encoded, not sent */
     uint32_t items_count;
-    uint64_t step_count; /* items of this piece */
     struct reeve_uuid last_id;
     uint64_t next_sequence;
+    struct reeve_uuid organization_id, service_id; /* events: only of these */
+    uv_work_t work;
+    int work_r;
+    struct reeve_error work_error;
 };
 
 struct ipc_request {

@@ -190,6 +190,9 @@ void watching_resume(struct ipc_connection *connection)
 
 void watching_stop_all(struct ipc_connection *connection)
 {
-    while (link_used(&connection->watches))
-        watching_free(link_owner(connection->watches.next, struct watching, link));
+    struct link *next;
+    for (struct link *link = connection->watches.next; link != &connection->watches; link = next) {
+        next = link->next;
+        watching_free(link_owner(link, struct watching, link));
+    }
 }
