@@ -69,14 +69,16 @@ class Rpc:
     def write(self, data):
         """Read meanwhile: the server takes no more requests from who does not take its answers."""
         rest = memoryview(data)
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN | select.POLLOUT)
         while rest:
-            readable, writable, _ = select.select([self.socket], [self.socket], [], self.timeout)
-            if readable:
-                self.feed()
-            if writable:
-                rest = rest[self.socket.send(rest, socket.MSG_DONTWAIT):]
-            if not readable and not writable:
+            ready = dict(poll.poll(self.timeout * 1000)).get(self.socket.fileno(), 0)
+            if ready == 0:
                 raise TimeoutError("the server neither reads nor writes")
+            if ready & ~select.POLLOUT:
+                self.feed()
+            if ready & select.POLLOUT:
+                rest = rest[self.socket.send(rest, socket.MSG_DONTWAIT):]
 
     @staticmethod
     def encode(number, method, params=None):
@@ -128,24 +130,24 @@ class Rpc:
     def call(self, method, params=None, **more):
         return self.wait(self.send(method, params, **more))
 
-    def next_notification(self, method=None, timeout=None):
-        """(method, map) of the next notification, of one method if that is named."""
+    def next_notification(self, method=None, timeout=None, watch=None):
+        """(method, map) of the next notification, of one method or one watch if that is named."""
         deadline = time.monotonic() + (timeout or self.timeout)
         while True:
-            for i, notification in enumerate(self.notifications):
-                if method in (None, notification[0]):
+            for i, (name, part) in enumerate(self.notifications):
+                if method in (None, name) and watch in (None, part.get("watch")):
                     return self.notifications.pop(i)
             self.receive(deadline)
 
-    def next_events(self, timeout=None):
-        return self.next_notification("events", timeout)[1]["events"]
+    def next_events(self, timeout=None, watch=None):
+        return self.next_notification("events", timeout, watch)[1]["events"]
 
-    def wait_event(self, wanted, timeout=None):
+    def wait_event(self, wanted, timeout=None, watch=None):
         """Watch until wanted(event) holds; returns all events up to then."""
         deadline = time.monotonic() + (timeout or self.timeout)
         seen = []
         while True:
-            for event in self.next_events(max(deadline - time.monotonic(), 0.001)):
+            for event in self.next_events(max(deadline - time.monotonic(), 0.001), watch):
                 seen.append(event)
                 if wanted(event):
                     return seen
@@ -158,7 +160,3 @@ class Rpc:
                 self.receive(deadline)
         except Closed as closed:
             return closed.notifications
-
-    def silent(self, seconds=0):
-        """Is there nothing to read?"""
-        return not select.select([self.socket], [], [], seconds)[0]

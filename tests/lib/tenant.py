@@ -27,7 +27,7 @@ class Tenant:
         try:
             record = self.get(service)
             if record["state"] != state:
-                self.rpc.wait_event(lambda e: e["serviceId"] == service["id"] and e.get("to") == state, timeout)
+                self.rpc.wait_event(lambda event: event.get("to") == state, timeout, number)
                 record = self.get(service)
             return record
         finally:
