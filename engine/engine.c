@@ -425,9 +425,12 @@ int reeve_open(const struct reeve_options *options, struct reeve_engine **ret_en
         return r;
     }
     r = provisioner_open(engine, options->provisioner);
+    /* Set before the thread is there: the provisioner's callbacks may want it at once. */
+    *ret_engine = engine;
     if (r == 0 && uv_thread_create(&engine->thread, run_thread, engine) != 0)
         r = -REEVE_ERROR_NO_MEMORY;
     if (r < 0) {
+        *ret_engine = NULL;
         provisioner_close(engine);
         uv_close((uv_handle_t *)&engine->wake, NULL);
         uv_close((uv_handle_t *)&engine->timer, NULL);
@@ -439,7 +442,6 @@ int reeve_open(const struct reeve_options *options, struct reeve_engine **ret_en
     }
     /* What was under way before starts now. */
     uv_async_send(&engine->wake);
-    *ret_engine = engine;
     return 0;
 }
 
