@@ -140,6 +140,8 @@ void connection_flush(struct ipc_connection *connection)
 /* Only those are at fault that want something and do not take it; a mere watcher may sleep and is told that it lags. */
 void connection_check_stall(struct ipc_connection *connection)
 {
+    if (connection->state == CONNECTION_CLOSED)
+        return;
     const uv_stream_t *stream = (const uv_stream_t *)&connection->pipe;
     const uint64_t now = uv_now(connection->server->loop);
     const size_t waiting = uv_stream_get_write_queue_size(stream);

@@ -216,6 +216,19 @@ def test_other_files_are_left_alone(daemon_factory, tmp_path):
     assert path.read_text() == "data"
 
 
+def test_client_that_does_not_read_cannot_hold_up_the_end(daemon_factory):
+    daemon = daemon_factory("--ipc-close-ms", 300)
+    rpc = daemon.client()
+    tenant = Tenant(rpc)
+    requests = [("service.create", {"organizationId": tenant.id, "name": f"s{i}", **SERVICE}) for i in range(3000)]
+    for number in rpc.send_many(requests):
+        rpc.wait(number)
+    lazy = daemon.client()
+    lazy.send("service.list", organizationId=tenant.id, stream=True)
+    rpc.call("event.watch", {"from": 1})
+    assert daemon.stop(timeout=10) == 0
+
+
 def test_requests_under_way_are_answered_before_the_end(daemon):
     rpc = daemon.client()
     rpc.call("hello")

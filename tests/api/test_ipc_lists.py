@@ -3,7 +3,7 @@
 import pytest
 
 from rpc import RpcError
-from tenant import SERVICE
+from tenant import SERVICE, Tenant
 
 COUNT = 2500
 
@@ -95,3 +95,41 @@ def test_list_of_nobody_is_refused(rpc):
         with pytest.raises(RpcError) as caught:
             rpc.call("service.list", organizationId="01900000-0000-7000-8000-000000000000", stream=stream)
         assert caught.value.code == "NOT_FOUND"
+
+
+def test_operations_have_no_pages_but_streams(daemon_factory):
+    rpc = daemon_factory("--operations-max", 10, provisioner="simulated:hang=1.0").client()
+    tenant = Tenant(rpc)
+    requests = [("service.create", {"organizationId": tenant.id, "name": f"s{i}", **SERVICE}) for i in range(1500)]
+    services = {rpc.wait(number)["service"]["id"] for number in rpc.send_many(requests)}
+    params = {"organizationId": tenant.id}
+    numbers = [rpc.send("operation.list", params), rpc.send("operation.list", params, stream=True)]
+    answer = rpc.wait(numbers[0])
+    assert {item["serviceId"] for item in answer["items"]} == services and answer["cursor"] is None
+    assert rpc.wait(numbers[1]) == {"count": 1500}
+    assert {item["serviceId"] for _, part in rpc.notifications for item in part["items"]} == services
+
+
+def test_list_that_is_too_large_for_one_answer(daemon_factory):
+    rpc = daemon_factory("--ipc-output-bytes-max", 65536, "--ipc-output-pause-bytes", 16384,
+                         provisioner="simulated:hang=1.0").client()
+    tenant = Tenant(rpc)
+    for i in range(400):
+        tenant.create(f"s{i}")
+    with pytest.raises(RpcError) as caught:
+        rpc.call("operation.list", organizationId=tenant.id)
+    assert caught.value.code == "TOO_LARGE"
+    # Where there is a cursor, the page ends early instead.
+    found = [item["id"] for page in pages(rpc, {"organizationId": tenant.id}) for item in page]
+    assert len(found) == len(set(found)) == 400
+
+
+def test_client_that_leaves_while_its_lists_are_read(daemon, rpc, tenant, services):
+    for method in ("service.list", "operation.list", "event.list"):
+        other = daemon.client()
+        params = {} if method == "event.list" else {"organizationId": tenant.id}
+        other.send_many([(method, {**params, "stream": True})] * 10)
+        other.close()
+    while rpc.call("stats")["ipcConnections"] > 1:
+        pass
+    assert rpc.call("stats")["ipcRequestsNow"] == 1
