@@ -87,13 +87,15 @@ int apikey_create(struct core *core, const struct reeve_request *request, struct
         return error_set(&result->error, REEVE_ERROR_NOT_FOUND, NULL, "there is no such organization");
     int r = rule_name(params->name, "name", &result->error);
     if (r == 0)
-        r = rule_access_list(&params->ip_access_list, "ipAccessList", core->limits.ip_access_entries_max, &result->error);
+        r = rule_access_list(&params->ip_access_list, "ipAccessList", core->limits.ip_access_entries_max,
+                             &result->error);
     if (r == 0)
         r = check_expiry(core, params->expires_ms, &result->error);
     if (r < 0)
         return r;
     if (organization->key_count >= core->limits.keys_per_org)
-        return error_set(&result->error, REEVE_ERROR_QUOTA_EXCEEDED, NULL, "the organization has %llu keys and may have %llu",
+        return error_set(&result->error, REEVE_ERROR_QUOTA_EXCEEDED, NULL,
+                         "the organization has %llu keys and may have %llu",
                          (unsigned long long)organization->key_count, (unsigned long long)core->limits.keys_per_org);
     const bool list_given = params->ip_access_list.count || params->given & REEVE_GIVEN_KEY_CREATE_IP_ACCESS_LIST;
     const struct reeve_str secret = new_secret(core);
@@ -130,7 +132,8 @@ int apikey_update(struct core *core, const struct reeve_request *request, struct
     if (r == 0 && params->name.size)
         r = rule_name(params->name, "name", &result->error);
     if (r == 0)
-        r = rule_access_list(&params->ip_access_list, "ipAccessList", core->limits.ip_access_entries_max, &result->error);
+        r = rule_access_list(&params->ip_access_list, "ipAccessList", core->limits.ip_access_entries_max,
+                             &result->error);
     if (r == 0)
         r = check_expiry(core, params->expires_ms, &result->error);
     if (r < 0)

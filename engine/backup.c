@@ -10,7 +10,8 @@ uint64_t backup_due_ms(const struct reeve_backup *backup)
 {
     if (backup->operation.retry_at_ms)
         return backup->operation.retry_at_ms;
-    return backup->state == REEVE_BACKUP_STATE_DONE || backup->state == REEVE_BACKUP_STATE_ERROR ? backup->expires_ms : 0;
+    return backup->state == REEVE_BACKUP_STATE_DONE || backup->state == REEVE_BACKUP_STATE_ERROR ? backup->expires_ms
+                                                                                                 : 0;
 }
 
 const char *backup_check(const struct reeve_backup *backup)
@@ -138,7 +139,8 @@ static void append_event(struct core *core, const struct reeve_backup *backup, e
                          const struct backup_turn *turn)
 {
     const struct reeve_operation *operation = &backup->operation;
-    const struct reeve_failure *reason = turn->input == BACKUP_INPUT_OP_RETRY ? &operation->last_error : &backup->failure;
+    const struct reeve_failure *reason = turn->input == BACKUP_INPUT_OP_RETRY ? &operation->last_error
+                                                                              : &backup->failure;
     struct reeve_event event = {
         .type = type,
         .organization_id = backup->organization_id,
@@ -266,7 +268,8 @@ void backup_ended(struct core *core, const struct flight *flight, const struct r
     struct backup_turn turn = {.input = BACKUP_INPUT_OP_DONE, .flight = flight, .outcome = outcome};
     if (outcome->status != REEVE_OUTCOME_STATUS_DONE) {
         operation_note_failure(core, &edit.record.operation, flight, outcome);
-        turn.input = outcome->status == REEVE_OUTCOME_STATUS_FAILED || !operation_may_retry(core, &edit.record.operation)
+        turn.input = outcome->status == REEVE_OUTCOME_STATUS_FAILED ||
+                             !operation_may_retry(core, &edit.record.operation)
                          ? BACKUP_INPUT_OP_FAILED
                          : BACKUP_INPUT_OP_RETRY;
     }
@@ -292,7 +295,8 @@ void backup_due(struct core *core, const struct reeve_uuid *service_id, const st
     else if (backup->restores)
         backup->expires_ms = core->now_ms + HOUR_MS; /* a restore still needs it */
     else
-        take_step(core, &edit, &(struct backup_turn){.input = BACKUP_INPUT_EXPIRE, .actor = reeve_str("retention")}, NULL);
+        take_step(core, &edit, &(struct backup_turn){.input = BACKUP_INPUT_EXPIRE, .actor = reeve_str("retention")},
+                  NULL);
     backup_save(core, &edit);
 }
 

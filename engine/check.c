@@ -33,7 +33,8 @@ static const char *place(const char *table, const struct store_item *item, char 
 {
     size_t used = (size_t)snprintf(text, 160, "%s ", table);
     for (size_t i = 0; i < item->key_size && used + 3 < 160; i++)
-        used += (size_t)snprintf(text + used, 160 - used, "%02x%s", item->key[i], (i + 1) % 16 == 0 && i + 1 < item->key_size ? "/" : "");
+        used += (size_t)snprintf(text + used, 160 - used, "%02x%s", item->key[i],
+                                 (i + 1) % 16 == 0 && i + 1 < item->key_size ? "/" : "");
     return text;
 }
 
@@ -42,7 +43,8 @@ static bool decode(struct checker *checker, const char *table, const struct stor
 {
     char text[160];
     if (item->key_size != key_size) {
-        finding(checker, "%s: the key has %zu bytes instead of %zu", place(table, item, text), item->key_size, key_size);
+        finding(checker, "%s: the key has %zu bytes instead of %zu", place(table, item, text), item->key_size,
+                key_size);
         return false;
     }
     const int r = codec_decode_stored(type, item->value, item->value_size, &checker->arena, ret_record);
@@ -341,10 +343,14 @@ static void check_all(struct checker *checker)
         enum store_table table;
         store_visit visit;
     } visits[] = {
-        {TABLE_ORGANIZATIONS, check_organization}, {TABLE_KEYS, check_key},
-        {TABLE_SERVICES, check_service},           {TABLE_BACKUPS, check_backup},
-        {TABLE_BACKUP_INDEX, check_index},         {TABLE_EVENTS, check_event},
-        {TABLE_QUEUE, check_queue},                {TABLE_DUE, check_due_row},
+        {TABLE_ORGANIZATIONS, check_organization},
+        {TABLE_KEYS, check_key},
+        {TABLE_SERVICES, check_service},
+        {TABLE_BACKUPS, check_backup},
+        {TABLE_BACKUP_INDEX, check_index},
+        {TABLE_EVENTS, check_event},
+        {TABLE_QUEUE, check_queue},
+        {TABLE_DUE, check_due_row},
         {TABLE_IDEMPOTENCY, check_idempotency},
     };
     check_meta(checker);

@@ -159,7 +159,8 @@ static bool read_events(struct reeve_client *client, uint64_t from, struct event
 
 static bool is_wanted(const struct reeve_watch *watch, const struct reeve_event *event)
 {
-    return (reeve_uuid_is_nil(&watch->organization_id) || uuid_equal(&watch->organization_id, &event->organization_id)) &&
+    return (reeve_uuid_is_nil(&watch->organization_id) ||
+            uuid_equal(&watch->organization_id, &event->organization_id)) &&
            (reeve_uuid_is_nil(&watch->service_id) || uuid_equal(&watch->service_id, &event->service_id));
 }
 
@@ -185,7 +186,8 @@ static void hand_out(struct reeve_client *client, struct reeve_watch *watch, con
         }
         struct reeve_event event;
         watch->internal.next_sequence = run->sequences[i] + 1;
-        if (codec_decode_stored(&record_type_event, run->values[i].data, run->values[i].size, &client->arena, &event) < 0)
+        if (codec_decode_stored(&record_type_event, run->values[i].data, run->values[i].size, &client->arena, &event) <
+            0)
             continue; /* damaged: `reeve check` tells */
         event.sequence = run->sequences[i];
         if (!is_wanted(watch, &event))

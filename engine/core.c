@@ -192,7 +192,7 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
     do {
         r = store_begin(core->store);
         if (r < 0)
-            return error_set(ret_error, (enum reeve_error_code)-r, NULL, "%s", store_failure(core->store));
+            return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
         r = check_schema(core, now_ms, ret_error);
         if (r < 0) {
             store_abort(core->store);
@@ -202,7 +202,7 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
         r = store_commit(core->store);
     } while (r == STORE_GROWN);
     if (r < 0)
-        return error_set(ret_error, (enum reeve_error_code)-r, NULL, "%s", store_failure(core->store));
+        return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
     core->stats.last_sequence = core->sequence;
     return 0;
 }

@@ -31,9 +31,9 @@ struct report {
     struct reeve_uuid operation_id;
     uint64_t attempt;
     bool is_progress;
-    struct reeve_outcome outcome;     /* points into this allocation */
+    struct reeve_outcome outcome; /* points into this allocation */
     struct reeve_progress progress;
-    struct flight *flight;            /* the flight it was accepted for, so that making a batch again accepts it again */
+    struct flight *flight; /* the flight it was accepted for, so that making a batch again accepts it again */
 };
 
 /* What is to be done once the batch is durable. */
@@ -59,13 +59,13 @@ struct core_hooks {
 };
 
 struct flights {
-    struct map by_operation, by_slot; /* operation id, slot id -> struct flight */
-    struct map by_organization;       /* organization id -> struct org_flights */
+    struct map by_operation, by_slot;                  /* operation id, slot id -> struct flight */
+    struct map by_organization;                        /* organization id -> struct org_flights */
     struct flight *flying_first, *flying_last;         /* in the order of their deadlines */
     struct flight *cancelling_first, *cancelling_last; /* the same */
     size_t count;
-    bool backlog;                 /* the queue table may hold operations that are not in flight */
-    struct reeve_uuid turn;       /* the organization served last */
+    bool backlog;           /* the queue table may hold operations that are not in flight */
+    struct reeve_uuid turn; /* the organization served last */
 };
 
 struct core {
@@ -91,15 +91,15 @@ struct core {
     uint64_t next_sequence, next_queue_number, next_event_count;
     struct action *actions_first, *actions_last;
     struct map organizations; /* organization id -> struct reeve_organization in the arena, read or changed */
-    int fault;                 /* the first fault (not refusal) in this batch */
-    struct reeve_stats delta;  /* counters of this batch */
-    bool overdue_spent;        /* timers from before the start have fired in this batch */
+    int fault;                /* the first fault (not refusal) in this batch */
+    struct reeve_stats delta; /* counters of this batch */
+    bool overdue_spent;       /* timers from before the start have fired in this batch */
 
-    uint64_t overdue_mono_ms;  /* when such timers last fired */
-    uint64_t next_due_ms;      /* when the next timer of the store is due; UINT64_MAX: none */
+    uint64_t overdue_mono_ms; /* when such timers last fired */
+    uint64_t next_due_ms;     /* when the next timer of the store is due; UINT64_MAX: none */
 
     struct flights flights;
-    struct reeve_stats stats;  /* sums over durable batches */
+    struct reeve_stats stats; /* sums over durable batches */
 };
 
 /* Returns 0 or a negative code with ret_error filled. The store must be open; its schema is made or migrated here. */
@@ -123,7 +123,7 @@ void core_next_due(const struct core *core, uint64_t *ret_mono_ms, uint64_t *ret
 /* ---- Between the files of the core ---- */
 
 __attribute__((format(printf, 3, 4))) void core_log(struct core *core, enum reeve_log_level level, const char *format,
-                                                     ...);
+                                                    ...);
 /* Bytes that follow from the batch's seed alone. */
 void core_random(struct core *core, void *bytes, size_t size);
 struct reeve_uuid core_new_id(struct core *core);

@@ -140,7 +140,8 @@ static void batch_failed(struct reeve_engine *engine, struct batch *batch, struc
         error_set(&error, REEVE_ERROR_UNAVAILABLE, NULL, "nothing was changed: %s",
                   reason[0] ? reason : reeve_error_text(r));
     if (!engine->failing)
-        core_log(&engine->core, REEVE_LOG_ERROR, "writes are refused until the store can write again: %s", error.message);
+        core_log(&engine->core, REEVE_LOG_ERROR, "writes are refused until the store can write again: %s",
+                 error.message);
     engine->failing = true;
     engine->core.stats.commit_failures++;
     refuse_all(batch, items->requests, &error);
@@ -275,9 +276,9 @@ static int take_limits(struct reeve_limits *limits, const struct reeve_limits *w
         if (value == 0)
             value = option->preset;
         if (value < option->min || value > option->max)
-            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, option->name, "must be from %llu to %llu %s <number:%llu>",
-                             (unsigned long long)option->min, (unsigned long long)option->max, option->unit,
-                             (unsigned long long)value);
+            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, option->name,
+                             "must be from %llu to %llu %s <number:%llu>", (unsigned long long)option->min,
+                             (unsigned long long)option->max, option->unit, (unsigned long long)value);
         memcpy((char *)limits + option->offset, &value, sizeof value);
     }
     return 0;
@@ -355,7 +356,8 @@ static int open_loop(struct reeve_engine *engine, struct reeve_error *ret_error)
     if (uv_loop_init(&engine->loop) != 0)
         return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot make an event loop (file descriptors?)");
     uv_loop_configure(&engine->loop, UV_METRICS_IDLE_TIME);
-    if (uv_async_init(&engine->loop, &engine->wake, on_wake) != 0 || uv_timer_init(&engine->loop, &engine->timer) != 0) {
+    if (uv_async_init(&engine->loop, &engine->wake, on_wake) != 0 ||
+        uv_timer_init(&engine->loop, &engine->timer) != 0) {
         uv_loop_close(&engine->loop);
         return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot make an event loop (file descriptors?)");
     }

@@ -6,7 +6,7 @@
 
 /* Both return -code. `field` may be NULL. */
 __attribute__((format(printf, 4, 5))) int error_set(struct reeve_error *ret_error, enum reeve_error_code code,
-                                                     const char *field, const char *format, ...);
+                                                    const char *field, const char *format, ...);
 /* With the sentence of errors.def. */
 int error_plain(struct reeve_error *ret_error, int code);
 

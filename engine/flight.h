@@ -22,8 +22,8 @@ struct flight {
 
     struct reeve_uuid slot_id; /* the service, or the backup that is deleted */
     uint64_t started_ms, deadline_mono_ms, progress_mono_ms;
-    bool cancelling; /* the provisioner was told to give up; its answer does not count any more */
-    bool reported;   /* an outcome has been accepted */
+    bool cancelling;           /* the provisioner was told to give up; its answer does not count any more */
+    bool reported;             /* an outcome has been accepted */
     struct waiting waiting[2]; /* an operation of the service, one of a backup */
     struct flight *previous, *next;
     atomic_int references; /* the core's and those of messages on the way to the provisioner's loop */

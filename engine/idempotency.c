@@ -52,23 +52,33 @@ struct parts {
 static struct parts parts_of(const struct command_type *command, union reeve_answer *answer)
 {
     if (command->answer == &record_type_service)
-        return (struct parts){&record_type_service, &answer->service, NULL, &answer->service.organization_id,
-                              &answer->service.id, NULL};
+        return (struct parts){
+            &record_type_service, &answer->service, NULL, &answer->service.organization_id, &answer->service.id, NULL};
     if (command->answer == &record_type_service_created)
-        return (struct parts){&record_type_service, &answer->service_created.service, &answer->service_created.password,
-                              &answer->service_created.service.organization_id, &answer->service_created.service.id, NULL};
+        return (struct parts){&record_type_service,
+                              &answer->service_created.service,
+                              &answer->service_created.password,
+                              &answer->service_created.service.organization_id,
+                              &answer->service_created.service.id,
+                              NULL};
     if (command->answer == &record_type_password)
         return (struct parts){.secret = &answer->password.password};
     if (command->answer == &record_type_organization)
-        return (struct parts){&record_type_organization, &answer->organization, NULL, &answer->organization.id, NULL, NULL};
+        return (struct parts){
+            &record_type_organization, &answer->organization, NULL, &answer->organization.id, NULL, NULL};
     if (command->answer == &record_type_key)
-        return (struct parts){&record_type_key, &answer->key, NULL, &answer->key.organization_id, NULL, &answer->key.id};
+        return (struct parts){&record_type_key, &answer->key, NULL, &answer->key.organization_id, NULL,
+                              &answer->key.id};
     if (command->answer == &record_type_key_created)
-        return (struct parts){&record_type_key, &answer->key_created.key, &answer->key_created.key_secret,
-                              &answer->key_created.key.organization_id, NULL, &answer->key_created.key.id};
+        return (struct parts){&record_type_key,
+                              &answer->key_created.key,
+                              &answer->key_created.key_secret,
+                              &answer->key_created.key.organization_id,
+                              NULL,
+                              &answer->key_created.key.id};
     if (command->answer == &record_type_backup)
-        return (struct parts){&record_type_backup, &answer->backup, NULL, NULL, &answer->backup.service_id,
-                              &answer->backup.id};
+        return (struct parts){&record_type_backup,        &answer->backup,   NULL, NULL,
+                              &answer->backup.service_id, &answer->backup.id};
     if (command->answer == &record_type_backup_configuration)
         return (struct parts){&record_type_backup_configuration, &answer->backup_configuration, NULL, NULL, NULL, NULL};
     return (struct parts){0};

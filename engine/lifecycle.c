@@ -25,8 +25,8 @@ static const struct lifecycle_rule rules[REEVE_SERVICE_STATE_COUNT][INPUT_COUNT]
 
 static const struct backup_rule backup_rules[REEVE_BACKUP_STATE_COUNT][BACKUP_INPUT_COUNT] = {
 #define BACKUP_RULE(state, input, next, effect, event)                                                                 \
-    [REEVE_BACKUP_STATE_##state][BACKUP_INPUT_##input] = {REEVE_BACKUP_STATE_##next, BACKUP_EFFECT_##effect,           \
-                                                          REEVE_EVENT_TYPE_##event},
+    [REEVE_BACKUP_STATE_##                                                                                             \
+        state][BACKUP_INPUT_##input] = {REEVE_BACKUP_STATE_##next, BACKUP_EFFECT_##effect, REEVE_EVENT_TYPE_##event},
 #include "backup.def"
 };
 
@@ -104,7 +104,8 @@ const char *reeve_allowed_name(const struct reeve_error *error, unsigned index)
 
 void lifecycle_conflict(enum reeve_service_state state, enum lifecycle_input input, struct reeve_error *ret_error)
 {
-    *ret_error = (struct reeve_error){.code = REEVE_ERROR_CONFLICT, .state = state, .allowed = lifecycle_allowed(state)};
+    *ret_error = (struct reeve_error){
+        .code = REEVE_ERROR_CONFLICT, .state = state, .allowed = lifecycle_allowed(state)};
     char allowed[160] = "";
     const char *name;
     for (unsigned i = 0; (name = reeve_allowed_name(ret_error, i)); i++) {
@@ -123,6 +124,7 @@ void backup_conflict(enum reeve_backup_state state, enum backup_input input, str
         if (backup_inputs[i].is_command && backup_rules[state][i].effect != BACKUP_EFFECT_NONE)
             snprintf(allowed, sizeof allowed, "%s", backup_inputs[i].name);
     }
-    snprintf(ret_error->message, sizeof ret_error->message, "'%s' is not possible while the backup is '%s'; allowed now: %s",
-             backup_inputs[input].name, reeve_backup_state_name(state), allowed[0] ? allowed : "nothing");
+    snprintf(ret_error->message, sizeof ret_error->message,
+             "'%s' is not possible while the backup is '%s'; allowed now: %s", backup_inputs[input].name,
+             reeve_backup_state_name(state), allowed[0] ? allowed : "nothing");
 }

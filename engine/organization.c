@@ -139,8 +139,7 @@ static void remove_keys(struct core *core, const struct reeve_uuid *organization
 int organization_delete(struct core *core, const struct reeve_request *request, struct reeve_result *result)
 {
     struct reeve_organization *organization;
-    const int r =
-        find_for(core, request, &request->params.organization.organization_id, &organization, &result->error);
+    const int r = find_for(core, request, &request->params.organization.organization_id, &organization, &result->error);
     if (r < 0)
         return r;
     if (organization->service_count)

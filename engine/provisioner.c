@@ -180,14 +180,14 @@ static struct reeve_outcome checked(const struct reeve_outcome *outcome)
                  !utf8_valid(endpoint->host.data, endpoint->host.size) ||
                  !utf8_valid(endpoint->protocol.data, endpoint->protocol.size) ||
                  !utf8_valid(endpoint->username.data, endpoint->username.size))
-            problem = "the provisioner returned an endpoint whose protocol, host or user name is empty, too long or not text";
+            problem =
+                "the provisioner returned an endpoint whose protocol, host or user name is empty, too long or not text";
     }
     if (outcome->status < REEVE_OUTCOME_STATUS_DONE || outcome->status > REEVE_OUTCOME_STATUS_CANCELLED)
         problem = "the provisioner returned an unknown status";
     if (problem)
-        return (struct reeve_outcome){.status = REEVE_OUTCOME_STATUS_RETRY,
-                                      .code = reeve_str("bad_outcome"),
-                                      .message = reeve_str(problem)};
+        return (struct reeve_outcome){
+            .status = REEVE_OUTCOME_STATUS_RETRY, .code = reeve_str("bad_outcome"), .message = reeve_str(problem)};
     if (!utf8_valid(result.code.data, result.code.size))
         result.code = reeve_str("unreadable");
     if (!utf8_valid(result.message.data, result.message.size))

@@ -15,8 +15,8 @@ struct reader {
     reeve_item_cb on_item;
     void *arg;
     struct reeve_error *error;
-    uint64_t left;  /* items that may still be handed out */
-    bool stopped;   /* the caller has had enough */
+    uint64_t left; /* items that may still be handed out */
+    bool stopped;  /* the caller has had enough */
 };
 
 /* ---- One record ---- */
@@ -162,8 +162,7 @@ static int take_organization(struct reader *reader, const struct list *list, con
 {
     (void)list;
     struct reeve_organization organization;
-    const int r =
-        codec_decode_stored(&record_type_organization, value.data, value.size, &reader->arena, &organization);
+    const int r = codec_decode_stored(&record_type_organization, value.data, value.size, &reader->arena, &organization);
     if (r < 0)
         return r;
     organization.id = uuid_at(key);
@@ -302,9 +301,10 @@ static int list_organizations(struct reader *reader, const struct reeve_page_par
 {
     const struct store_key cursor = key_uuid(&params->cursor);
     reader->left = params->limit ? params->limit : UINT64_MAX;
-    return each(reader, (struct list){.table = TABLE_ORGANIZATIONS,
-                                      .from = reeve_uuid_is_nil(&params->cursor) ? (struct store_key){0} : key_behind(&cursor),
-                                      .take = take_organization});
+    return each(reader,
+                (struct list){.table = TABLE_ORGANIZATIONS,
+                              .from = reeve_uuid_is_nil(&params->cursor) ? (struct store_key){0} : key_behind(&cursor),
+                              .take = take_organization});
 }
 
 static int list_keys(struct reader *reader, const struct reeve_key_list_params *params)
@@ -361,10 +361,9 @@ static int list_backups(struct reader *reader, const struct reeve_backup_list_pa
 static int list_events(struct reader *reader, const struct reeve_event_list_params *params)
 {
     reader->left = params->limit ? params->limit : UINT64_MAX;
-    return each(reader, (struct list){.table = TABLE_EVENTS,
-                                      .from = key_number(params->from),
-                                      .take = take_event,
-                                      .arg = params});
+    return each(
+        reader,
+        (struct list){.table = TABLE_EVENTS, .from = key_number(params->from), .take = take_event, .arg = params});
 }
 
 static int list_operations(struct reader *reader, const struct reeve_operation_list_params *params)
@@ -410,11 +409,11 @@ static bool pick_operation(void *arg, const void *record)
 static int get_operation(struct reader *reader, const struct reeve_operation_params *params)
 {
     struct wanted wanted = {.reader = reader, .operation_id = &params->operation_id};
-    struct reader inner = {
-        .engine = reader->engine, .on_item = pick_operation, .arg = &wanted, .error = reader->error};
+    struct reader inner = {.engine = reader->engine, .on_item = pick_operation, .arg = &wanted, .error = reader->error};
     arena_init(&inner.arena, 4096);
-    const int r = list_operations(&inner, &(struct reeve_operation_list_params){.organization_id = params->organization_id,
-                                                                                .service_id = params->service_id});
+    const int r = list_operations(&inner,
+                                  &(struct reeve_operation_list_params){.organization_id = params->organization_id,
+                                                                        .service_id = params->service_id});
     arena_deinit(&inner.arena);
     if (r == 0 && !wanted.found)
         return error_set(reader->error, REEVE_ERROR_NOT_FOUND, NULL,

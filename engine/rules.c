@@ -39,8 +39,9 @@ int rule_region(const struct catalogue *catalogue, struct reeve_str provider, st
     }
     if (!catalogue_has_region(catalogue, provider, region)) {
         catalogue_list_regions(catalogue, provider, known, sizeof known);
-        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "region", "must be a region of %.*s, one of %s <string:%.*s>",
-                         (int)provider.size, provider.data, known, (int)region.size, region.data);
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "region",
+                         "must be a region of %.*s, one of %s <string:%.*s>", (int)provider.size, provider.data, known,
+                         (int)region.size, region.data);
     }
     return 0;
 }
@@ -116,8 +117,8 @@ static int check_total(uint64_t gb, const char *field, bool paid, struct reeve_e
                          value);
     if (gb > total_max)
         return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field,
-                         "must be at most %u for %s organizations <number:%llu>", total_max,
-                         paid ? "paid" : "unpaid", value);
+                         "must be at most %u for %s organizations <number:%llu>", total_max, paid ? "paid" : "unpaid",
+                         value);
     return 0;
 }
 
@@ -146,8 +147,7 @@ static int scale_memory(const struct scaling *scaling, bool paid, struct reeve_s
     return 0;
 }
 
-int rule_scaling(const struct scaling *scaling, bool paid, struct reeve_service *service,
-                 struct reeve_error *ret_error)
+int rule_scaling(const struct scaling *scaling, bool paid, struct reeve_service *service, struct reeve_error *ret_error)
 {
     if (service->tier == REEVE_TIER_DEVELOPMENT) {
         if (scaling->min_given || scaling->max_given)

@@ -1,5 +1,5 @@
-/* The rules for values that need more than one look: multiples, other fields, the tier, the catalogue. Each returns 0 or
- * -BAD_REQUEST with ret_error naming the field. */
+/* The rules for values that need more than one look: multiples, other fields, the tier, the catalogue. Each returns 0
+ * or -BAD_REQUEST with ret_error naming the field. */
 #ifndef REEVE_RULES_H
 #define REEVE_RULES_H
 

@@ -16,7 +16,9 @@ enum {
 
 #define ENUM(type) static const struct enum_value type##_values[] = {
 #define VALUE(type, id, number, name) {number, name},
-#define ENUM_END(type) };
+#define ENUM_END(type)                                                                                                 \
+    }                                                                                                                  \
+    ;
 #include "enums.def"
 
 static const struct enum_value service_state_values[] = {

@@ -58,9 +58,9 @@ struct record_type {
     size_t size;
     const struct field *fields;
     unsigned count;
-    unsigned tag_max;     /* length of the stored array, without the version */
-    unsigned version;     /* schema version of the stored form; 0: not stored */
-    bool is_params;       /* starts with `given` and `null` */
+    unsigned tag_max; /* length of the stored array, without the version */
+    unsigned version; /* schema version of the stored form; 0: not stored */
+    bool is_params;   /* starts with `given` and `null` */
 };
 
 struct command_type {

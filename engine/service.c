@@ -200,8 +200,7 @@ static void start(struct core *core, struct reeve_service *service, const struct
 {
     leave_running(core, service, "service_lost", "the service stopped working");
     service->failure = step->reason;
-    begin(core, service,
-          service->provisioned ? REEVE_OPERATION_KIND_START : REEVE_OPERATION_KIND_PROVISION);
+    begin(core, service, service->provisioned ? REEVE_OPERATION_KIND_START : REEVE_OPERATION_KIND_PROVISION);
 }
 
 static void stop(struct core *core, struct reeve_service *service)
@@ -305,9 +304,10 @@ static void step_event(struct core *core, const struct reeve_service *service, e
         event.operation_id = operation->id;
         event.attempt = operation->attempt;
     }
-    const struct reeve_failure *reason =
-        step->input == INPUT_OP_RETRY ? &operation->last_error
-        : step->input == INPUT_OP_FAILED || step->input == INPUT_HEALTH_LOST ? &service->failure : NULL;
+    const struct reeve_failure *reason = step->input == INPUT_OP_RETRY ? &operation->last_error
+                                         : step->input == INPUT_OP_FAILED || step->input == INPUT_HEALTH_LOST
+                                             ? &service->failure
+                                             : NULL;
     if (reason) {
         event.code = reason->code;
         event.message = cut(reason->message, MESSAGE_SIZE_MAX);

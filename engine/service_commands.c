@@ -71,8 +71,8 @@ static void make_endpoints(struct core *core, struct reeve_service *service)
                               service->region.data, (int)service->provider.size, service->provider.data,
                               (int)core->endpoint_domain.size, core->endpoint_domain.data);
     struct reeve_endpoint *endpoints = core_alloc(core, 2 * sizeof *endpoints);
-    const struct reeve_str copy =
-        core_copy(core, (struct reeve_str){host, (size_t)size < sizeof host ? (size_t)size : sizeof host - 1});
+    const struct reeve_str copy = core_copy(
+        core, (struct reeve_str){host, (size_t)size < sizeof host ? (size_t)size : sizeof host - 1});
     if (!endpoints)
         return;
     endpoints[0] = (struct reeve_endpoint){.protocol = reeve_str("nativesecure"), .host = copy, .port = NATIVE_PORT};
@@ -101,9 +101,9 @@ static int take_backup(struct core *core, const struct reeve_service_create_para
                          reeve_backup_state_name(backup->state));
     if (!bytes_equal(backup->region.data, backup->region.size, params->region.data, params->region.size) ||
         !bytes_equal(backup->provider.data, backup->provider.size, params->provider.data, params->provider.size))
-        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "region",
-                         "must be that of the backup, %.*s of %.*s", (int)backup->region.size, backup->region.data,
-                         (int)backup->provider.size, backup->provider.data);
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "region", "must be that of the backup, %.*s of %.*s",
+                         (int)backup->region.size, backup->region.data, (int)backup->provider.size,
+                         backup->provider.data);
     if (backup->tier != params->tier)
         return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "tier", "must be that of the backup, %s",
                          backup->tier ? reeve_tier_name(backup->tier) : "none");
@@ -156,8 +156,8 @@ int service_create(struct core *core, const struct reeve_request *request, struc
                    .region = params->region,
                    .tier = params->tier,
                    .idle_scaling = true,
-                   .idle_timeout_minutes =
-                       params->idle_timeout_minutes ? params->idle_timeout_minutes : IDLE_TIMEOUT_PRESET_MINUTES,
+                   .idle_timeout_minutes = params->idle_timeout_minutes ? params->idle_timeout_minutes
+                                                                        : IDLE_TIMEOUT_PRESET_MINUTES,
                    .created_ms = core->now_ms,
                    .desired = 1,
                    .backup_configuration = {.period_hours = 24,
@@ -168,8 +168,8 @@ int service_create(struct core *core, const struct reeve_request *request, struc
     struct reeve_str password = {0};
     if (r == 0)
         r = take_password(core, service, params->password_hash,
-                          GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_PASSWORD_HASH, params->password_hash.size), &password,
-                          &result->error);
+                          GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_PASSWORD_HASH, params->password_hash.size),
+                          &password, &result->error);
     if (r == 0)
         r = access_list_patch(core, &(struct reeve_access_entry_list){0}, &(struct reeve_access_entry_list){0},
                               &params->ip_access_list, &service->ip_access_list);
@@ -209,7 +209,8 @@ static int change_desired(struct core *core, const struct reeve_request *request
 {
     bool changed;
     edit->record.desired++;
-    const int r = service_step(core, edit, &(struct step){.input = input, .actor = request->actor}, &changed, ret_error);
+    const int r = service_step(core, edit, &(struct step){.input = input, .actor = request->actor}, &changed,
+                               ret_error);
     if (r == 0)
         service_save(core, edit);
     service_derive(&edit->record, &edit->record.organization_id, &edit->record.id);
@@ -289,8 +290,8 @@ int service_scale(struct core *core, const struct reeve_request *request, struct
         return 0;
     }
     if (service->state == REEVE_SERVICE_STATE_RUNNING)
-        service->idle_at_ms =
-            service->idle_scaling ? core->now_ms + service->idle_timeout_minutes * UINT64_C(60000) : 0;
+        service->idle_at_ms = service->idle_scaling ? core->now_ms + service->idle_timeout_minutes * UINT64_C(60000)
+                                                    : 0;
     r = change_desired(core, request, &edit, INPUT_SCALE, &result->error);
     result->answer.service = *service;
     return r;

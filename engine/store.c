@@ -18,11 +18,16 @@
 #define MAP_STEP_MAX (UINT64_C(1) << 30)
 
 static const char *const table_names[TABLE_COUNT] = {
-    [TABLE_META] = "meta",         [TABLE_ORGANIZATIONS] = "organizations",
-    [TABLE_KEYS] = "keys",         [TABLE_SERVICES] = "services",
-    [TABLE_BACKUPS] = "backups",   [TABLE_EVENTS] = "events",
-    [TABLE_QUEUE] = "queue",       [TABLE_DUE] = "due",
-    [TABLE_IDEMPOTENCY] = "idempotency", [TABLE_BACKUP_INDEX] = "backup_index",
+    [TABLE_META] = "meta",
+    [TABLE_ORGANIZATIONS] = "organizations",
+    [TABLE_KEYS] = "keys",
+    [TABLE_SERVICES] = "services",
+    [TABLE_BACKUPS] = "backups",
+    [TABLE_EVENTS] = "events",
+    [TABLE_QUEUE] = "queue",
+    [TABLE_DUE] = "due",
+    [TABLE_IDEMPOTENCY] = "idempotency",
+    [TABLE_BACKUP_INDEX] = "backup_index",
 };
 
 struct store {
@@ -86,7 +91,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct reeve_error *ret_er
     va_start(arguments, format);
     vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    *ret_error = (struct reeve_error){.code = (enum reeve_error_code)-translate(rc)};
+    *ret_error = (struct reeve_error){.code = (enum reeve_error_code) - translate(rc)};
     snprintf(ret_error->message, sizeof ret_error->message, "%s: %s", what, explain(rc));
     return translate(rc);
 }
@@ -383,7 +388,8 @@ static int grow(struct store *store)
     const uint64_t step = store->map_bytes < MAP_STEP_MAX ? store->map_bytes : MAP_STEP_MAX;
     if (store->map_bytes >= store->map_max_bytes)
         return MDB_MAP_FULL;
-    const uint64_t wanted = store->map_max_bytes - store->map_bytes < step ? store->map_max_bytes : store->map_bytes + step;
+    const uint64_t wanted = store->map_max_bytes - store->map_bytes < step ? store->map_max_bytes
+                                                                           : store->map_bytes + step;
     pthread_rwlock_wrlock(&store->readers);
     const int rc = mdb_env_set_mapsize(store->env, wanted);
     if (rc == 0)

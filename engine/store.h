@@ -19,9 +19,9 @@ enum store_table {
     TABLE_BACKUPS,       /* service ‖ backup -> record */
     TABLE_BACKUP_INDEX,  /* backup -> service: a restore names only the backup */
     TABLE_EVENTS,        /* sequence -> record, appended */
-    TABLE_QUEUE,         /* organization ‖ number -> operation ‖ service [‖ backup]: operations ready or in flight */
-    TABLE_DUE,           /* time ‖ kind ‖ key -> nothing: what has to be looked at then */
-    TABLE_IDEMPOTENCY,   /* organization ‖ hash of the key -> record */
+    TABLE_QUEUE, /* organization ‖ number -> operation ‖ service [‖ backup]: operations ready or in flight */
+    TABLE_DUE,   /* time ‖ kind ‖ key -> nothing: what has to be looked at then */
+    TABLE_IDEMPOTENCY, /* organization ‖ hash of the key -> record */
     TABLE_COUNT,
 };
 

@@ -104,13 +104,14 @@ bool codec_parse_time(const char *text, size_t size, uint64_t *ret_ms)
         !take_char(&text, end, ":") || !take_number(&text, end, 2, &second) || !take_fraction(&text, end, &fraction) ||
         !take_offset(&text, end, &offset) || text != end)
         return false;
-    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > month_days(year, month) || hour > 23 || minute > 59 ||
-        second > 59)
+    if (year < 1970 || month < 1 || month > 12 || day < 1 || day > month_days(year, month) || hour > 23 ||
+        minute > 59 || second > 59)
         return false;
     uint64_t days = days_before_year(year) + day - 1;
     for (unsigned m = 1; m < month; m++)
         days += month_days(year, m);
-    const int64_t ms = (int64_t)(days * DAY_MS + hour * 3600000ULL + minute * 60000ULL + second * 1000ULL + fraction) - offset;
+    const int64_t ms = (int64_t)(days * DAY_MS + hour * 3600000ULL + minute * 60000ULL + second * 1000ULL + fraction) -
+                       offset;
     if (ms < 0)
         return false;
     *ret_ms = (uint64_t)ms;

@@ -6,7 +6,10 @@ static size_t utf8_step(const uint8_t *at, size_t left)
 {
     if (at[0] < 0x80)
         return at[0] < 0x20 || at[0] == 0x7f ? 0 : 1;
-    const size_t size = at[0] >= 0xc2 && at[0] < 0xe0 ? 2 : at[0] >= 0xe0 && at[0] < 0xf0 ? 3 : at[0] >= 0xf0 && at[0] < 0xf5 ? 4 : 0;
+    const size_t size = at[0] >= 0xc2 && at[0] < 0xe0   ? 2
+                        : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
+                        : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
+                                                        : 0;
     if (size == 0 || size > left)
         return 0;
     for (size_t i = 1; i < size; i++) {

@@ -28,11 +28,11 @@ static bool shape_of(const uint8_t *at, size_t there, struct shape *ret)
 {
     const uint8_t type = at[0];
     /* 0xc0-0xdf: bytes of length after the type, fixed bytes of content */
-    static const uint8_t length_bytes[32] = {[4] = 1,  [5] = 2,  [6] = 4,  [7] = 1,  [8] = 2,  [9] = 4,  [25] = 1,
+    static const uint8_t length_bytes[32] = {[4] = 1,  [5] = 2,  [6] = 4,  [7] = 1,  [8] = 2,  [9] = 4, [25] = 1,
                                              [26] = 2, [27] = 4, [28] = 2, [29] = 4, [30] = 2, [31] = 4};
-    static const uint8_t fixed_bytes[32] = {[7] = 1,  [8] = 1,  [9] = 1,  [10] = 4, [11] = 8, [12] = 1, [13] = 2, [14] = 4,
-                                            [15] = 8, [16] = 1, [17] = 2, [18] = 4, [19] = 8, [20] = 2, [21] = 3, [22] = 5,
-                                            [23] = 9, [24] = 17};
+    static const uint8_t fixed_bytes[32] = {
+        [7] = 1,  [8] = 1,  [9] = 1,  [10] = 4, [11] = 8, [12] = 1, [13] = 2, [14] = 4, [15] = 8,
+        [16] = 1, [17] = 2, [18] = 4, [19] = 8, [20] = 2, [21] = 3, [22] = 5, [23] = 9, [24] = 17};
     *ret = (struct shape){.head = 1};
     if (type < 0x80 || type >= 0xe0)
         return true;

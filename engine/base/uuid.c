@@ -28,7 +28,10 @@ void reeve_uuid_format(const struct reeve_uuid *uuid, char ret_text[37])
 
 static int digit_value(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 bool reeve_uuid_parse(const char *text, size_t size, struct reeve_uuid *ret_uuid)

@@ -1,0 +1,259 @@
+# reeve: `make help` tells what there is.
+
+# ---- What may be set: make SANITIZE=address,undefined test T=core PREFIX=/usr DESTDIR=/tmp/root ----
+SANITIZE ?=
+COVERAGE ?=
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+T        ?=
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
+
+# One short line for each step; V=1 shows the commands.
+Q        := $(if $(V),,@)
+say      = @$(if $(V),:,printf '  %-7s %s\n' $(1) $(2))
+
+VERSION  := 0.1.0
+SONAME   := libreeve.so.0
+
+empty    :=
+comma    := ,
+FLAVOUR  := $(if $(COVERAGE),coverage,$(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release))
+BUILD    := build/$(FLAVOUR)
+# The release flavour is what people use: its results stand directly in build/.
+OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
+
+ENGINE_PACKAGES   := lmdb msgpack libuv libsodium
+FRONTEND_PACKAGES := jansson inih
+TEST_PACKAGES     := cmocka
+
+# The packages are looked up once they are there: `make help`, `make setup` and `make clean` need none of them.
+packages_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
+packages_libs   = $(shell pkg-config --libs $(1) 2>/dev/null)
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes \
+            -Wvla -Wundef -Wformat=2 -Wcast-qual -Wwrite-strings -Werror
+CPPFLAGS += -D_GNU_SOURCE -I. -Iengine -Ischemas -I$(BUILD)/include
+CFLAGS   ?= -O2 -g
+FLAGS    := -std=c11 $(WARNINGS) -fPIC -fvisibility=hidden -fstack-protector-strong -fno-omit-frame-pointer
+LDFLAGS  += -Wl,-z,relro,-z,now
+ifneq ($(SANITIZE),)
+FLAGS    += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+LDFLAGS  += -fsanitize=$(SANITIZE)
+else ifneq ($(COVERAGE),)
+FLAGS    += --coverage -O0
+LDFLAGS  += --coverage
+else
+FLAGS    += -D_FORTIFY_SOURCE=2
+endif
+ENGINE_LIBS   = $(call packages_libs,$(ENGINE_PACKAGES)) -lpthread -lm
+FRONTEND_LIBS = $(call packages_libs,$(FRONTEND_PACKAGES)) $(ENGINE_LIBS)
+PACKAGE_FLAGS := $(call packages_cflags,$(ENGINE_PACKAGES) $(FRONTEND_PACKAGES))
+
+# ---- Sources: the folder says what a file belongs to ----
+ENGINE_SOURCES   := $(wildcard engine/*.c engine/base/*.c)
+FRONTEND_SOURCES := $(filter-out frontends/main.c,$(wildcard frontends/*/*.c)) $(wildcard provisioners/*.c)
+TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
+TEST_SOURCES     := $(wildcard tests/unit/test_*.c)
+BENCH_LIB_SOURCES := $(wildcard bench/lib/*.c)
+BENCH_SOURCES    := $(wildcard bench/*.c)
+EXAMPLE_SOURCES  := $(wildcard examples/*/*.c)
+
+object = $(patsubst %.c,$(BUILD)/%.o,$(1))
+ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
+FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
+TEST_LIB_OBJECTS := $(call object,$(TEST_LIB_SOURCES))
+BENCH_LIB_OBJECTS := $(call object,$(BENCH_LIB_SOURCES))
+ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(TEST_LIB_SOURCES) $(TEST_SOURCES) \
+                    $(BENCH_LIB_SOURCES) $(BENCH_SOURCES) $(EXAMPLE_SOURCES)
+HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h tests/lib/*.h bench/lib/*.h)
+TESTS            := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(TEST_SOURCES))
+BENCHES          := $(patsubst bench/%.c,$(OUT)/bench/%,$(BENCH_SOURCES))
+EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES))
+GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
+SCHEMAS          := $(wildcard schemas/*.def)
+
+.PHONY: all setup test check test-unit test-api tests lint format-check static-analysis tidy checksymbols format coverage \
+        bench bench-scale demo docs valgrind install uninstall clean distclean help FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(OUT)/reeve $(OUT)/libreeve.a $(OUT)/libreeve.so
+
+help:
+	@echo 'make              build/reeve, build/libreeve.a, build/libreeve.so'
+	@echo 'make demo         walk one service through its whole life (installs what is missing first)'
+	@echo 'make test         all tests (installs what is missing first); T=name: only those with that name; = make check'
+	@echo 'make test-unit    only the C tests              make test-api   only the black-box tests'
+	@echo 'make lint         format, static analysis, layering, exported symbols'
+	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
+	@echo 'make bench        lifecycle throughput beside its floor; make bench-scale: a million services'
+	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
+	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall'
+	@echo 'make setup        install what building and testing needs (apt); make clean'
+	@echo
+	@echo 'SANITIZE=address,undefined or SANITIZE=thread with any of them builds in a folder of its own.'
+
+setup:
+	@.ci/setup build test
+
+# ---- Compiling ----
+
+# Rewritten only when they change, so that a changed flag rebuilds and nothing else does.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS)' > $@
+
+# The generator runs here: it is built without sanitizers or coverage.
+$(BUILD)/generate: schemas/generate.c $(SCHEMAS)
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) -std=c11 -O1 $(WARNINGS) -Ischemas -o $@ $<
+
+$(BUILD)/include/reeve.h: engine/reeve.h.in $(BUILD)/generate
+	@mkdir -p $(@D)
+	@$(BUILD)/generate header > $@.part
+	@sed -e '/^\/\*@GENERATED@\*\/$$/{r $@.part' -e 'd}' $< > $@.new && rm $@.part && mv $@.new $@
+
+$(BUILD)/include/schema_tables.inc: $(BUILD)/generate
+	@mkdir -p $(@D)
+	@$(BUILD)/generate tables > $@.new && mv $@.new $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(GENERATED)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(PACKAGE_FLAGS) $(FLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(patsubst %.c,$(BUILD)/%.d,$(ALL_SOURCES))
+
+$(OUT)/libreeve.a: $(ENGINE_OBJECTS)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(OUT)/$(SONAME): $(ENGINE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--no-undefined $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+
+$(OUT)/libreeve.so: $(OUT)/$(SONAME)
+	@ln -sf $(SONAME) $@
+
+# What the one binary is made of besides its main(): tests and benches link it too.
+$(BUILD)/libfrontends.a: $(FRONTEND_OBJECTS)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(OUT)/reeve: $(BUILD)/frontends/main.o $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) -pie $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
+
+$(OUT)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB_OBJECTS) $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(TEST_PACKAGES)) $(FRONTEND_LIBS)
+
+$(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
+
+# Examples know the installed header and the library, nothing else.
+$(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=c11 $(WARNINGS) $(CFLAGS) $(LDFLAGS) -I$(BUILD)/include -o $@ $< -L$(OUT) -lreeve $(call packages_libs,libuv) \
+	    -Wl,-rpath,$(abspath $(OUT))
+
+# ---- Testing ----
+
+test check: ; @.ci/setup build test && $(MAKE) --no-print-directory tests
+
+tests: all $(TESTS) $(EXAMPLES)
+	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run $(T)
+
+test-unit: all $(TESTS)
+	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --unit $(T)
+
+test-api: all $(EXAMPLES)
+	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
+
+valgrind: $(TESTS)
+	@for test in $(TESTS); do valgrind -q --leak-check=full --error-exitcode=9 $$test || exit 1; done
+
+coverage:
+	@.ci/setup build test coverage
+	@$(MAKE) --no-print-directory COVERAGE=1 tests
+	@gcovr --root . --object-directory build/coverage --filter engine/ --filter frontends/ --filter provisioners/ \
+	    --gcov-ignore-parse-errors --exclude-unreachable-branches --print-summary \
+	    --html-details build/coverage/report.html
+	@echo 'build/coverage/report.html has the details'
+
+# ---- Looking after the code ----
+
+lint: format-check static-analysis tidy checksymbols
+
+format:
+	@clang-format -i $(ALL_SOURCES) $(HEADERS) schemas/generate.c
+
+format-check:
+	@clang-format --dry-run --Werror $(ALL_SOURCES) $(HEADERS) schemas/generate.c
+	@echo 'format: clean'
+
+static-analysis: $(GENERATED)
+	@cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
+	    --suppress=missingIncludeSystem --suppress=*:$(BUILD)/include/* -D_GNU_SOURCE -Iengine -Ischemas -I. -I$(BUILD)/include \
+	    --library=posix -j2 engine frontends provisioners bench examples
+	@shellcheck .ci/run .ci/setup $(wildcard examples/*.sh)
+	@echo 'static analysis: clean'
+
+tidy: $(GENERATED)
+	@.ci/tidy $(BUILD)
+
+checksymbols: $(OUT)/$(SONAME)
+	@foreign=$$(nm -D --defined-only $< | awk '{print $$3}' | grep -v '^reeve_' || true); \
+	if [ -n "$$foreign" ]; then echo "exported without the prefix reeve_: $$foreign" >&2; exit 1; fi
+	@echo 'exported symbols: clean'
+
+docs: $(BUILD)/generate
+	@$(BUILD)/generate dot > docs/lifecycle.dot
+	@dot -Tsvg docs/lifecycle.dot | sed -e '/^<!-- Generated by/d' -e '/^ Pages: /d' > docs/lifecycle.svg
+	@$(BUILD)/generate tables-markdown > docs/reference.md
+	@echo 'docs/lifecycle.dot, docs/lifecycle.svg, docs/reference.md'
+
+# ---- Running ----
+
+demo: ; @.ci/setup build && $(MAKE) --no-print-directory all && REEVE_BIN=$(abspath build/reeve) examples/demo.sh
+
+bench: all $(BENCHES)
+	@$(OUT)/bench/lifecycle --json build/bench.json
+
+bench-scale: all $(BENCHES)
+	@$(OUT)/bench/scale
+
+# ---- Installing ----
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
+	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 755 $(OUT)/reeve $(DESTDIR)$(PREFIX)/bin/reeve
+	install -m 644 $(OUT)/libreeve.a $(DESTDIR)$(PREFIX)/lib/libreeve.a
+	install -m 755 $(OUT)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libreeve.so.$(VERSION)
+	ln -sf libreeve.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libreeve.so
+	install -m 644 $(BUILD)/include/reeve.h $(DESTDIR)$(PREFIX)/include/reeve.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' engine/reeve.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/reeve.pc
+	install -m 644 docs/man/reeve.1 $(DESTDIR)$(PREFIX)/share/man/man1/reeve.1
+	install -m 644 docs/man/libreeve.3 $(DESTDIR)$(PREFIX)/share/man/man3/libreeve.3
+	$(OUT)/reeve completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/reeve
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/reeve $(DESTDIR)$(PREFIX)/lib/libreeve.a $(DESTDIR)$(PREFIX)/lib/libreeve.so.$(VERSION) \
+	    $(DESTDIR)$(PREFIX)/lib/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libreeve.so $(DESTDIR)$(PREFIX)/include/reeve.h \
+	    $(DESTDIR)$(PREFIX)/lib/pkgconfig/reeve.pc $(DESTDIR)$(PREFIX)/share/man/man1/reeve.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man3/libreeve.3 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/reeve
+
+clean distclean:
+	rm -rf build

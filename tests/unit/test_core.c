@@ -1,0 +1,658 @@
+/* Stories of services and backups, told to the core with time and provisioner in the test's hands. After each, the
+ * store must pass its own check. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/lib/fixture.h"
+
+#define MINUTE_MS 60000
+#define HOUR_MS (60 * MINUTE_MS)
+
+static int setup(void **state)
+{
+    static struct fixture fixture;
+    fixture_open(&fixture);
+    *state = &fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t findings = fixture_check(f);
+    fixture_close(f);
+    return findings ? -1 : 0;
+}
+
+static enum reeve_service_state state_of(struct fixture *f, const struct reeve_uuid *id)
+{
+    struct reeve_service service;
+    return fixture_load_service(f, id, &service) ? service.state : REEVE_SERVICE_STATE_GONE;
+}
+
+static void finish(struct fixture *f, enum reeve_outcome_status status)
+{
+    fixture_finish(f, fixture_task(f, &f->service_id), status);
+}
+
+static void test_whole_life(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_PROVISIONING);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), 0);
+    assert_int_equal(f->result.answer.service.state, REEVE_SERVICE_STATE_STOPPING);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_STOPPED);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_START), 0);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_START);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_DELETE), REEVE_ERROR_CONFLICT);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), 0);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_DELETE), 0);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_GONE);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), REEVE_ERROR_NOT_FOUND);
+    assert_int_equal(f->task_count, 0);
+}
+
+static void test_asking_for_what_is_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    struct reeve_service before, after;
+    assert_true(fixture_load_service(f, &id, &before));
+    const uint64_t generation = before.generation, sequence = f->core.sequence;
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_START), 0);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_AWAKE), 0);
+    assert_true(fixture_load_service(f, &id, &after));
+    assert_int_equal(after.generation, generation);
+    assert_int_equal(f->core.sequence, sequence);
+}
+
+static void test_a_failed_attempt_is_tried_again_with_the_same_id_after_a_pause(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    const struct reeve_uuid operation_id = fixture_task(f, &id)->operation_id;
+    finish(f, REEVE_OUTCOME_STATUS_RETRY);
+    assert_null(fixture_task(f, &id));
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.operation.attempt, 2);
+    assert_true(service.operation.retry_at_ms > f->now_ms);
+    assert_true(service.operation.retry_at_ms <= f->now_ms + f->core.limits.retry_min_ms);
+    assert_int_equal(service.operation.last_error.code.size, 4);
+    fixture_advance(f, service.operation.retry_at_ms - f->now_ms - 1);
+    assert_null(fixture_task(f, &id));
+    fixture_advance(f, 1);
+    assert_non_null(fixture_task(f, &id));
+    assert_true(uuid_equal(&fixture_task(f, &id)->operation_id, &operation_id));
+    assert_int_equal(fixture_task(f, &id)->attempt, 2);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+}
+
+static void test_attempts_used_up_end_in_failed_with_the_reason(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    for (uint64_t i = 0; i < f->core.limits.operation_attempts_max; i++) {
+        assert_non_null(fixture_task(f, &id));
+        finish(f, REEVE_OUTCOME_STATUS_RETRY);
+        fixture_advance(f, f->core.limits.retry_max_ms);
+    }
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.state, REEVE_SERVICE_STATE_FAILED);
+    assert_memory_equal(service.failure.message.data, "as the test wants it", service.failure.message.size);
+    assert_null(fixture_task(f, &id));
+    /* It never was provisioned: starting it provisions it. */
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_START), 0);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_PROVISION);
+}
+
+static void test_time_used_up_ends_in_failed(void **state)
+{
+    struct fixture *f = *state;
+    f->core.limits.operation_attempts_max = 1000;
+    const struct reeve_uuid id = fixture_service(f);
+    finish(f, REEVE_OUTCOME_STATUS_RETRY);
+    fixture_advance(f, f->core.limits.operation_total_ms);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_PROVISIONING);
+    finish(f, REEVE_OUTCOME_STATUS_RETRY);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_FAILED);
+}
+
+static void test_a_permanent_error_ends_in_failed_at_once(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    finish(f, REEVE_OUTCOME_STATUS_FAILED);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_FAILED);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_DELETE), 0);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_GONE);
+}
+
+static void test_an_attempt_past_its_deadline_is_cancelled_and_tried_again(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    fixture_advance(f, f->core.limits.operation_timeout_ms - 1);
+    assert_false(fixture_task(f, &id)->cancelled);
+    fixture_advance(f, 1);
+    assert_true(fixture_task(f, &id)->cancelled);
+    assert_int_equal(f->core.stats.operations_timeout, 1);
+    /* The next attempt waits until the cancelled one has ended, and its late success does not count. */
+    fixture_advance(f, f->core.limits.retry_min_ms);
+    assert_int_equal(f->started, 1);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(f->core.stats.operations_late, 1);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_PROVISIONING);
+    assert_int_equal(f->started, 2);
+    assert_int_equal(fixture_task(f, &id)->attempt, 2);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+}
+
+static void test_a_cancelled_attempt_that_hangs_is_given_up(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    fixture_advance(f, f->core.limits.operation_timeout_ms);
+    fixture_advance(f, f->core.limits.retry_min_ms);
+    assert_int_equal(f->started, 1);
+    fixture_advance(f, f->core.limits.cancel_grace_ms);
+    assert_int_equal(f->started, 2);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+}
+
+static void test_a_jump_of_the_wall_clock_does_not_end_an_attempt(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    f->now_ms += 10 * f->core.limits.operation_timeout_ms;
+    fixture_advance(f, 0);
+    assert_false(fixture_task(f, &id)->cancelled);
+}
+
+static void test_stop_cancels_provisioning_and_waits_for_its_end(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    struct fixture_task provision = *fixture_task(f, &id);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), 0);
+    assert_true(fixture_task(f, &id)->cancelled);
+    assert_int_equal(f->started, 1);
+    finish(f, REEVE_OUTCOME_STATUS_CANCELLED);
+    assert_int_equal(f->started, 2);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_STOP);
+    /* A second answer of the cancelled attempt is ignored. */
+    fixture_report(f, &provision, &(struct reeve_outcome){.status = REEVE_OUTCOME_STATUS_DONE});
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_STOPPING);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_STOPPED);
+}
+
+static int rename_service(struct fixture *f, const char *name)
+{
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_UPDATE};
+    request.params.service_update = (struct reeve_service_update_params){
+        .organization_id = f->organization_id, .service_id = f->service_id, .name = reeve_str(name)};
+    return fixture_submit(f, &request);
+}
+
+static void test_changes_are_applied_one_at_a_time_the_newest_wins(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    assert_int_equal(rename_service(f, "one"), 0);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_CONFIGURE);
+    const size_t started = f->started;
+    assert_int_equal(rename_service(f, "two"), 0);
+    assert_int_equal(rename_service(f, "three"), 0);
+    assert_int_equal(f->started, started);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(f->started, started + 1);
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(fixture_task(f, &id)->desired, service.desired);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.applied, service.desired);
+    assert_int_equal(f->started, started + 1);
+    assert_int_equal(service.state, REEVE_SERVICE_STATE_RUNNING);
+}
+
+static void test_a_change_while_stopped_is_carried_by_the_next_start(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    fixture_command(f, REEVE_COMMAND_SERVICE_STOP);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(rename_service(f, "later"), 0);
+    assert_null(fixture_task(f, &id));
+    fixture_command(f, REEVE_COMMAND_SERVICE_START);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_null(fixture_task(f, &id));
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.applied, service.desired);
+}
+
+static void test_idle_and_awake(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    fixture_advance(f, 15 * MINUTE_MS - 1);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+    fixture_advance(f, 1);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_IDLE);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_SUSPEND);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_START), 0);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_IDLE);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_AWAKE), 0);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_AWAKING);
+    finish(f, REEVE_OUTCOME_STATUS_CANCELLED);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_START);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+}
+
+static void test_activity_keeps_a_service_from_idling(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    for (int i = 0; i < 20; i++) {
+        fixture_advance(f, 14 * MINUTE_MS);
+        assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_ACTIVITY), 0);
+        assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+    }
+    fixture_advance(f, 16 * MINUTE_MS);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_IDLE);
+}
+
+static void test_lost_health_starts_again(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_HEALTH_LOST};
+    request.params.service_health = (struct reeve_service_health_params){
+        .organization_id = f->organization_id, .service_id = id, .code = reeve_str("crashed")};
+    assert_int_equal(fixture_submit(f, &request), 0);
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.state, REEVE_SERVICE_STATE_DEGRADED);
+    assert_memory_equal(service.failure.code.data, "crashed", 7);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.state, REEVE_SERVICE_STATE_RUNNING);
+    assert_int_equal(service.failure.code.size, 0);
+}
+
+/* ---- Backups ---- */
+
+static void test_a_backup_is_made_kept_and_deleted_when_its_retention_ends(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_BACKUP_CREATE), 0);
+    const struct reeve_uuid backup_id = f->result.answer.backup.id;
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_BACKUP_CREATE), REEVE_ERROR_CONFLICT);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_BACKUP);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    struct reeve_backup backup;
+    assert_true(fixture_load_backup(f, &backup_id, &backup));
+    assert_int_equal(backup.state, REEVE_BACKUP_STATE_DONE);
+    assert_int_equal(backup.size_bytes, 4711);
+    assert_int_equal(backup.expires_ms, f->now_ms + 48 * HOUR_MS);
+    /* The service goes, its backup stays until then. */
+    fixture_command(f, REEVE_COMMAND_SERVICE_STOP);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    fixture_command(f, REEVE_COMMAND_SERVICE_DELETE);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    fixture_advance(f, 48 * HOUR_MS - 1);
+    assert_true(fixture_load_backup(f, &backup_id, &backup));
+    fixture_advance(f, 1);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_DELETE_BACKUP);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_false(fixture_load_backup(f, &backup_id, &backup));
+}
+
+static void test_stop_ends_a_running_backup_in_error(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    fixture_command(f, REEVE_COMMAND_BACKUP_CREATE);
+    const struct reeve_uuid backup_id = f->result.answer.backup.id;
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), 0);
+    struct reeve_backup backup;
+    assert_true(fixture_load_backup(f, &backup_id, &backup));
+    assert_int_equal(backup.state, REEVE_BACKUP_STATE_ERROR);
+    assert_memory_equal(backup.failure.code.data, "service_stopped", backup.failure.code.size);
+    assert_true(fixture_task(f, &id)->cancelled);
+    finish(f, REEVE_OUTCOME_STATUS_CANCELLED);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_STOP);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_STOPPED);
+}
+
+static void test_a_change_during_a_backup_waits_for_it(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    fixture_command(f, REEVE_COMMAND_BACKUP_CREATE);
+    const size_t started = f->started;
+    assert_int_equal(rename_service(f, "renamed"), 0);
+    assert_int_equal(f->started, started);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(f->started, started + 1);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_CONFIGURE);
+}
+
+static void test_scheduled_backups(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_SCALE};
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    request.params.service_scale = (struct reeve_service_scale_params){
+        .organization_id = f->organization_id, .service_id = id, .given = REEVE_GIVEN_SERVICE_SCALE_IDLE_SCALING};
+    assert_int_equal(fixture_submit(f, &request), 0);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    for (int day = 0; day < 3; day++) {
+        fixture_advance(f, 24 * HOUR_MS);
+        assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_BACKUP);
+        finish(f, REEVE_OUTCOME_STATUS_DONE);
+    }
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.state, REEVE_SERVICE_STATE_RUNNING);
+    assert_true(service.backup_count >= 2);
+}
+
+static void test_backup_start_time(void **state)
+{
+    (void)state;
+    const struct reeve_backup_configuration daily = {.period_hours = 24, .start_time = reeve_str("03:00")};
+    const uint64_t midnight = UINT64_C(1699920000000); /* 2023-11-14T00:00:00Z */
+    assert_int_equal(backup_next_ms(&daily, midnight), midnight + 3 * HOUR_MS);
+    assert_int_equal(backup_next_ms(&daily, midnight + 3 * HOUR_MS), midnight + 27 * HOUR_MS);
+    assert_int_equal(backup_next_ms(&daily, midnight + 4 * HOUR_MS), midnight + 27 * HOUR_MS);
+}
+
+static int restore(struct fixture *f, const struct reeve_uuid *backup_id, const char *region, enum reeve_tier tier)
+{
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_CREATE};
+    request.params.service_create = (struct reeve_service_create_params){.organization_id = f->organization_id,
+                                                                         .name = reeve_str("copy"),
+                                                                         .provider = reeve_str("aws"),
+                                                                         .region = reeve_str(region),
+                                                                         .tier = tier,
+                                                                         .backup_id = *backup_id};
+    return fixture_submit(f, &request);
+}
+
+static void test_restore_needs_a_finished_backup_of_the_same_region_and_tier(void **state)
+{
+    struct fixture *f = *state;
+    fixture_running(f);
+    fixture_command(f, REEVE_COMMAND_BACKUP_CREATE);
+    const struct reeve_uuid backup_id = f->result.answer.backup.id;
+    assert_int_equal(restore(f, &backup_id, "us-east-1", REEVE_TIER_PRODUCTION), REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(f->result.error.field, "backupId");
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(restore(f, &backup_id, "us-east-2", REEVE_TIER_PRODUCTION), REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(f->result.error.field, "region");
+    assert_int_equal(restore(f, &backup_id, "us-east-1", REEVE_TIER_DEVELOPMENT), REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(f->result.error.field, "tier");
+    assert_int_equal(restore(f, &(struct reeve_uuid){{1}}, "us-east-1", REEVE_TIER_PRODUCTION), REEVE_ERROR_NOT_FOUND);
+    const struct reeve_uuid own = f->organization_id;
+    fixture_organization(f, false);
+    assert_int_equal(restore(f, &backup_id, "us-east-1", REEVE_TIER_PRODUCTION), REEVE_ERROR_NOT_FOUND);
+    f->organization_id = own;
+    assert_int_equal(restore(f, &backup_id, "us-east-1", REEVE_TIER_PRODUCTION), 0);
+    const struct reeve_uuid copy = f->result.answer.service_created.service.id;
+    assert_true(uuid_equal(&fixture_task(f, &copy)->backup_id, &backup_id));
+    /* While it is being restored from, a backup stays. */
+    struct reeve_request request = {.command = REEVE_COMMAND_BACKUP_DELETE};
+    request.params.backup = (struct reeve_backup_params){
+        .organization_id = f->organization_id, .service_id = f->service_id, .backup_id = backup_id};
+    assert_int_equal(fixture_submit(f, &request), REEVE_ERROR_CONFLICT);
+    fixture_finish(f, fixture_task(f, &copy), REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(fixture_submit(f, &request), 0);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    struct reeve_backup backup;
+    assert_false(fixture_load_backup(f, &backup_id, &backup));
+}
+
+/* ---- Restart, limits, fairness ---- */
+
+static void test_a_restart_dispatches_what_was_under_way_with_the_same_id(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    const struct reeve_uuid operation_id = fixture_task(f, &id)->operation_id;
+    fixture_restart(f, 0);
+    assert_int_equal(f->task_count, 1);
+    assert_true(uuid_equal(&fixture_task(f, &id)->operation_id, &operation_id));
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+    fixture_restart(f, 0);
+    assert_int_equal(f->task_count, 0);
+}
+
+static void test_a_pause_before_the_next_attempt_outlives_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    finish(f, REEVE_OUTCOME_STATUS_RETRY);
+    fixture_restart(f, 0);
+    assert_null(fixture_task(f, &id));
+    fixture_advance(f, f->core.limits.retry_min_ms);
+    assert_int_equal(fixture_task(f, &id)->attempt, 2);
+}
+
+static void test_what_came_due_during_a_long_downtime_is_spread(void **state)
+{
+    struct fixture *f = *state;
+    f->core.limits.overdue_per_second = 10;
+    for (int i = 0; i < 100; i++)
+        fixture_running(f);
+    fixture_restart(f, 24 * HOUR_MS);
+    assert_true(f->core.stats.timers_fired <= 10);
+    uint64_t fired = f->core.stats.timers_fired;
+    for (int tick = 0; tick < 10; tick++) {
+        fixture_advance(f, 500);
+        assert_true(f->core.stats.timers_fired - fired <= 5);
+        fired = f->core.stats.timers_fired;
+    }
+    for (int tick = 0; tick < 100; tick++) {
+        fixture_advance(f, 1000);
+        while (f->task_count)
+            fixture_finish(f, &f->tasks[0], REEVE_OUTCOME_STATUS_DONE);
+    }
+    struct store_read read;
+    assert_int_equal(store_read_begin(f->store, &read), 0);
+    struct store_item item;
+    assert_true(store_read_last(&read, TABLE_DUE, &item));
+    store_read_end(&read);
+    assert_true(f->core.stats.timers_fired >= 100);
+}
+
+static void test_places_in_flight_go_round_the_organizations(void **state)
+{
+    struct fixture *f = *state;
+    f->core.limits.operations_max = 10;
+    f->core.limits.operations_per_org_max = 8;
+    const struct reeve_uuid big = fixture_organization(f, false);
+    for (int i = 0; i < 50; i++)
+        fixture_service(f);
+    assert_int_equal(f->task_count, 8);
+    const struct reeve_uuid small = fixture_organization(f, false);
+    for (int i = 0; i < 5; i++)
+        fixture_service(f);
+    assert_int_equal(f->task_count, 10);
+    /* As places come free, the small one is not behind the fifty of the big one. */
+    size_t of_small = 0;
+    for (int i = 0; i < 10; i++) {
+        of_small += uuid_equal(&f->tasks[0].organization_id, &small);
+        fixture_finish(f, &f->tasks[0], REEVE_OUTCOME_STATUS_DONE);
+        assert_true(f->task_count <= 10);
+    }
+    for (size_t i = 0; i < f->task_count; i++)
+        of_small += uuid_equal(&f->tasks[i].organization_id, &small);
+    assert_int_equal(of_small, 5);
+    while (f->task_count)
+        fixture_finish(f, &f->tasks[0], REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(f->started, 55);
+    (void)big;
+}
+
+/* ---- What every command has ---- */
+
+static void test_the_same_idempotency_key_gets_the_first_answer_again(void **state)
+{
+    struct fixture *f = *state;
+    fixture_organization(f, false);
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_CREATE};
+    request.meta.idempotency_key = reeve_str("once");
+    request.params.service_create = (struct reeve_service_create_params){.organization_id = f->organization_id,
+                                                                         .name = reeve_str("db"),
+                                                                         .provider = reeve_str("aws"),
+                                                                         .region = reeve_str("us-east-1")};
+    assert_int_equal(fixture_submit(f, &request), 0);
+    const struct reeve_uuid id = f->result.answer.service_created.service.id;
+    char password[64];
+    const size_t size = f->result.answer.service_created.password.size;
+    memcpy(password, f->result.answer.service_created.password.data, size);
+    fixture_restart(f, 23 * HOUR_MS);
+    assert_int_equal(fixture_submit(f, &request), 0);
+    assert_true(f->result.replayed);
+    assert_true(uuid_equal(&f->result.answer.service_created.service.id, &id));
+    assert_int_equal(f->result.answer.service_created.password.size, size);
+    assert_memory_equal(f->result.answer.service_created.password.data, password, size);
+    request.params.service_create.name = reeve_str("other");
+    assert_int_equal(fixture_submit(f, &request), REEVE_ERROR_IDEMPOTENCY_MISMATCH);
+    fixture_advance(f, HOUR_MS);
+    assert_int_equal(fixture_submit(f, &request), 0);
+    assert_false(f->result.replayed);
+}
+
+static void test_a_stale_generation_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_STOP};
+    request.params.service = (struct reeve_service_params){.organization_id = f->organization_id, .service_id = id};
+    request.meta.if_generation = service.generation - 1;
+    assert_int_equal(fixture_submit(f, &request), REEVE_ERROR_STALE_GENERATION);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+    request.meta.if_generation = service.generation;
+    assert_int_equal(fixture_submit(f, &request), 0);
+}
+
+static void test_every_event_follows_from_the_one_before(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    fixture_command(f, REEVE_COMMAND_SERVICE_STOP);
+    finish(f, REEVE_OUTCOME_STATUS_RETRY);
+    fixture_advance(f, 1000);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    enum reeve_service_state last = REEVE_SERVICE_STATE_NONE;
+    for (uint64_t sequence = 1; sequence <= f->core.sequence; sequence++) {
+        struct reeve_event event;
+        assert_true(fixture_load_event(f, sequence, &event));
+        if (!uuid_equal(&event.service_id, &id))
+            continue;
+        assert_int_equal(event.from, last);
+        last = event.to;
+    }
+    assert_int_equal(last, state_of(f, &id));
+}
+
+static void test_old_events_are_dropped(void **state)
+{
+    struct fixture *f = *state;
+    f->core.limits.events_max = 50;
+    for (int i = 0; i < 200; i++)
+        fixture_organization(f, false);
+    struct reeve_event event;
+    assert_false(fixture_load_event(f, 150, &event));
+    assert_true(fixture_load_event(f, 151, &event));
+    assert_true(fixture_load_event(f, 200, &event));
+}
+
+static void test_quota_of_services(void **state)
+{
+    struct fixture *f = *state;
+    fixture_organization(f, false);
+    struct reeve_request request = {.command = REEVE_COMMAND_ORGANIZATION_UPDATE};
+    request.params.organization_update = (struct reeve_organization_update_params){
+        .organization_id = f->organization_id, .service_quota = 1};
+    assert_int_equal(fixture_submit(f, &request), 0);
+    fixture_running(f);
+    request = (struct reeve_request){.command = REEVE_COMMAND_SERVICE_CREATE};
+    request.params.service_create = (struct reeve_service_create_params){.organization_id = f->organization_id,
+                                                                         .name = reeve_str("db"),
+                                                                         .provider = reeve_str("aws"),
+                                                                         .region = reeve_str("us-east-1")};
+    assert_int_equal(fixture_submit(f, &request), REEVE_ERROR_QUOTA_EXCEEDED);
+    fixture_command(f, REEVE_COMMAND_SERVICE_STOP);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    fixture_command(f, REEVE_COMMAND_SERVICE_DELETE);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(fixture_submit(f, &request), 0);
+}
+
+#define STORY(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORY(test_whole_life),
+        STORY(test_asking_for_what_is_changes_nothing),
+        STORY(test_a_failed_attempt_is_tried_again_with_the_same_id_after_a_pause),
+        STORY(test_attempts_used_up_end_in_failed_with_the_reason),
+        STORY(test_time_used_up_ends_in_failed),
+        STORY(test_a_permanent_error_ends_in_failed_at_once),
+        STORY(test_an_attempt_past_its_deadline_is_cancelled_and_tried_again),
+        STORY(test_a_cancelled_attempt_that_hangs_is_given_up),
+        STORY(test_a_jump_of_the_wall_clock_does_not_end_an_attempt),
+        STORY(test_stop_cancels_provisioning_and_waits_for_its_end),
+        STORY(test_changes_are_applied_one_at_a_time_the_newest_wins),
+        STORY(test_a_change_while_stopped_is_carried_by_the_next_start),
+        STORY(test_idle_and_awake),
+        STORY(test_activity_keeps_a_service_from_idling),
+        STORY(test_lost_health_starts_again),
+        STORY(test_a_backup_is_made_kept_and_deleted_when_its_retention_ends),
+        STORY(test_stop_ends_a_running_backup_in_error),
+        STORY(test_a_change_during_a_backup_waits_for_it),
+        STORY(test_scheduled_backups),
+        STORY(test_backup_start_time),
+        STORY(test_restore_needs_a_finished_backup_of_the_same_region_and_tier),
+        STORY(test_a_restart_dispatches_what_was_under_way_with_the_same_id),
+        STORY(test_a_pause_before_the_next_attempt_outlives_a_restart),
+        STORY(test_what_came_due_during_a_long_downtime_is_spread),
+        STORY(test_places_in_flight_go_round_the_organizations),
+        STORY(test_the_same_idempotency_key_gets_the_first_answer_again),
+        STORY(test_a_stale_generation_is_refused),
+        STORY(test_every_event_follows_from_the_one_before),
+        STORY(test_old_events_are_dropped),
+        STORY(test_quota_of_services),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
