@@ -35,7 +35,7 @@ struct ipc_client {
     struct reeve_error told; /* the last error notification: why the server closes the connection */
 };
 
-/* ---- Opening and closing ------------------------------------------------------------------------------------------ */
+/* ---- Opening and closing ---- */
 
 static int connect_socket(const struct sockaddr_un *address, int *ret_fd)
 {
@@ -119,7 +119,7 @@ static int disconnected(struct ipc_client *client, const char *why)
                          why ? ": " : "", why ? why : "");
 }
 
-/* ---- Bytes in and out --------------------------------------------------------------------------------------------- */
+/* ---- Bytes in and out ---- */
 
 /* Make room behind what is there; messages that were handed out are dropped first. */
 static char *read_room(struct ipc_client *client, size_t *ret_size)
@@ -207,7 +207,7 @@ static int wait_some(struct ipc_client *client, int64_t until)
     return item.revents & (POLLIN | POLLHUP | POLLERR) ? read_some(client) : 0;
 }
 
-/* ---- Messages ----------------------------------------------------------------------------------------------------- */
+/* ---- Messages ---- */
 
 int ipc_client_send(struct ipc_client *client, const char *method, const void *params, size_t size, uint32_t *ret_id)
 {
@@ -359,7 +359,7 @@ int ipc_client_call(struct ipc_client *client, const char *method, const void *p
     return r;
 }
 
-/* ---- Maps --------------------------------------------------------------------------------------------------------- */
+/* ---- Maps ---- */
 
 const msgpack_object *ipc_map_get(const msgpack_object *map, const char *key)
 {
@@ -368,7 +368,8 @@ const msgpack_object *ipc_map_get(const msgpack_object *map, const char *key)
     const size_t size = strlen(key);
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         const msgpack_object_kv *pair = &map->via.map.ptr[i];
-        if (pair->key.type == MSGPACK_OBJECT_STR && bytes_equal(pair->key.via.str.ptr, pair->key.via.str.size, key, size))
+        if (pair->key.type == MSGPACK_OBJECT_STR &&
+            bytes_equal(pair->key.via.str.ptr, pair->key.via.str.size, key, size))
             return &pair->val;
     }
     return NULL;

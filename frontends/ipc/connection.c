@@ -11,7 +11,7 @@
 
 #define READ_MORE_BYTES 65536
 
-/* ---- Output ------------------------------------------------------------------------------------------------------- */
+/* ---- Output ---- */
 
 struct buffer *connection_out(struct ipc_connection *connection)
 {
@@ -157,7 +157,7 @@ void connection_check_stall(struct ipc_connection *connection)
         close_slow(connection, "it wants answers and has read nothing for too long");
 }
 
-/* ---- Input -------------------------------------------------------------------------------------------------------- */
+/* ---- Input ---- */
 
 /* Errors of the stream itself: there is no telling where the next message would start. */
 static void fail_protocol(struct ipc_connection *connection, const struct reeve_error *error)
@@ -315,7 +315,7 @@ static void start_reading(struct ipc_connection *connection)
         connection_close(connection);
 }
 
-/* ---- Coming and going --------------------------------------------------------------------------------------------- */
+/* ---- Coming and going ---- */
 
 static void free_if_unused(struct ipc_connection *connection)
 {

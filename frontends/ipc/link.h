@@ -10,7 +10,7 @@ struct link {
 };
 
 /* The struct that a link is a member of. */
-#define link_owner(link, type, member) ((type *)(void *)((char *)(link) - offsetof(type, member)))
+#define link_owner(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 static inline void link_init(struct link *link)
 {

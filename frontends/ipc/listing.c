@@ -30,7 +30,7 @@ static bool is_paged(const struct ipc_request *request)
     return method->limit_offset != METHOD_NO_FIELD && (method->cursor_offset != METHOD_NO_FIELD || is_events(request));
 }
 
-/* ---- Output ------------------------------------------------------------------------------------------------------- */
+/* ---- Output ---- */
 
 static void pack_items(msgpack_packer *packer, struct buffer *out, struct listing *listing)
 {
@@ -92,7 +92,7 @@ static void answer(struct ipc_request *request, bool more)
     request_finish(request);
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------------ */
+/* ---- Reading ---- */
 
 static void take_item(struct ipc_request *request, const void *record)
 {
@@ -181,7 +181,7 @@ static bool read_piece(struct ipc_request *request, struct reeve_error *error)
     return true;
 }
 
-/* ---- What is read in one go --------------------------------------------------------------------------------------- */
+/* ---- What is read in one go ---- */
 
 static void on_work(uv_work_t *work)
 {
@@ -229,7 +229,7 @@ static void start_work(struct ipc_request *request)
     }
 }
 
-/* ---- Steps -------------------------------------------------------------------------------------------------------- */
+/* ---- Steps ---- */
 
 void listing_step(struct ipc_connection *connection)
 {

@@ -50,7 +50,7 @@ void local_stats(struct ipc_request *request)
     request_finish(request);
 }
 
-/* ---- What blocks -------------------------------------------------------------------------------------------------- */
+/* ---- What blocks ---- */
 
 struct maintenance {
     uv_work_t work;

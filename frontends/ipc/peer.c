@@ -11,6 +11,8 @@
 
 /* Supplementary groups of a peer that are looked at; Linux allows more, nobody has them. */
 #define PEER_GROUPS_MAX 1024
+/* Of the entry of one user or group, with all members by name. */
+#define PEER_ENTRY_BYTES_MAX 65536
 
 static bool parse_number(const char *text, unsigned long *ret_number)
 {
@@ -31,10 +33,12 @@ bool peer_user_find(const char *text, uid_t *ret_uid)
         *ret_uid = (uid_t)number;
         return true;
     }
-    const struct passwd *user = getpwnam(text);
-    if (user)
-        *ret_uid = user->pw_uid;
-    return user != NULL;
+    char strings[PEER_ENTRY_BYTES_MAX];
+    struct passwd entry, *user = NULL;
+    if (getpwnam_r(text, &entry, strings, sizeof strings, &user) != 0 || !user)
+        return false;
+    *ret_uid = user->pw_uid;
+    return true;
 }
 
 bool peer_group_find(const char *text, gid_t *ret_gid)
@@ -44,10 +48,12 @@ bool peer_group_find(const char *text, gid_t *ret_gid)
         *ret_gid = (gid_t)number;
         return true;
     }
-    const struct group *group = getgrnam(text);
-    if (group)
-        *ret_gid = group->gr_gid;
-    return group != NULL;
+    char strings[PEER_ENTRY_BYTES_MAX];
+    struct group entry, *group = NULL;
+    if (getgrnam_r(text, &entry, strings, sizeof strings, &group) != 0 || !group)
+        return false;
+    *ret_gid = group->gr_gid;
+    return true;
 }
 
 /* Take the next word off a list; false at its end. Words longer than a name can be are cut and then not found. */

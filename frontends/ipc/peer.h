@@ -14,7 +14,8 @@ struct peer_rules {
 };
 
 /* Names or numbers, separated by commas or spaces. Both NULL: the user of this process and root. */
-int peer_rules_parse(const char *users, const char *groups, struct peer_rules *ret_rules, struct reeve_error *ret_error);
+int peer_rules_parse(const char *users, const char *groups, struct peer_rules *ret_rules,
+                     struct reeve_error *ret_error);
 
 /* The user of a connected socket and whether the rules let it in. False in *ret_allowed also where nobody can tell. */
 void peer_check(const struct peer_rules *rules, int fd, uid_t *ret_uid, bool *ret_allowed);

@@ -15,7 +15,7 @@
 #define REQUEST_LARGE_BYTES 512 /* of longer messages the memory is not kept */
 #define REQUEST_NAME_SHOWN_MAX 64
 
-/* ---- Memory ------------------------------------------------------------------------------------------------------- */
+/* ---- Memory ---- */
 
 static struct ipc_request *request_new(struct ipc_connection *connection)
 {
@@ -65,7 +65,7 @@ void request_free_spare(struct ipc_server *server)
     server->spare_requests_count = 0;
 }
 
-/* ---- Answers ------------------------------------------------------------------------------------------------------ */
+/* ---- Answers ---- */
 
 struct buffer *request_answer(struct ipc_request *request)
 {
@@ -97,7 +97,7 @@ void request_refuse(struct ipc_request *request, const struct reeve_error *error
     request_finish(request);
 }
 
-/* ---- Commands ----------------------------------------------------------------------------------------------------- */
+/* ---- Commands ---- */
 
 struct reading {
     msgpack_packer packer;
@@ -156,7 +156,7 @@ static void submit(struct ipc_request *request)
     const int r = reeve_submit(connection->server->client, &request->base);
     if (r < 0) {
         struct reeve_error error;
-        rpc_error_set(&error, (enum reeve_error_code)-r, "", "%s", reeve_error_text(r));
+        rpc_error_set(&error, (enum reeve_error_code)(-r), "", "%s", reeve_error_text(r));
         request_refuse(request, &error);
     }
 }
@@ -204,7 +204,7 @@ static void run(struct ipc_request *request, bool stream)
     }
 }
 
-/* ---- Messages ----------------------------------------------------------------------------------------------------- */
+/* ---- Messages ---- */
 
 /* `stream` belongs to this frontend: take it out of the map, so that the codec, which refuses what it does not know,
  * need not know it. */
@@ -217,8 +217,7 @@ static bool take_stream(const msgpack_object *map, bool *ret_stream, struct reev
     msgpack_object_map *pairs = (msgpack_object_map *)&map->via.map;
     for (uint32_t i = 0; i < pairs->size; i++) {
         const msgpack_object *key = &pairs->ptr[i].key;
-        if (key->type != MSGPACK_OBJECT_STR ||
-            !bytes_equal(key->via.str.ptr, key->via.str.size, name, sizeof name - 1))
+        if (key->type != MSGPACK_OBJECT_STR || !bytes_equal(key->via.str.ptr, key->via.str.size, name, sizeof name - 1))
             continue;
         if (pairs->ptr[i].val.type != MSGPACK_OBJECT_BOOLEAN) {
             rpc_error_set(error, REEVE_ERROR_BAD_REQUEST, name, "must be true or false");

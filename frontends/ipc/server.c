@@ -48,7 +48,7 @@ void server_log(struct ipc_server *server, enum reeve_log_level level, const cha
     server->log(server->log_arg, level, line);
 }
 
-/* ---- Memory of output --------------------------------------------------------------------------------------------- */
+/* ---- Memory of output ---- */
 
 void server_buffer_take(struct ipc_server *server, struct buffer *buffer)
 {
@@ -68,7 +68,7 @@ void server_buffer_give(struct ipc_server *server, struct buffer *buffer)
     *buffer = (struct buffer){0};
 }
 
-/* ---- One turn of the loop ----------------------------------------------------------------------------------------- */
+/* ---- One turn of the loop ---- */
 
 static bool work_waits(const struct ipc_server *server)
 {
@@ -181,7 +181,7 @@ static void on_connection(uv_stream_t *listener, int status)
     server_log(server, REEVE_LOG_ERROR, "ipc: cannot accept clients: %s", uv_strerror(status));
 }
 
-/* ---- Closing ------------------------------------------------------------------------------------------------------ */
+/* ---- Closing ---- */
 
 static void server_free(struct ipc_server *server)
 {
@@ -254,7 +254,7 @@ void ipc_server_close(struct ipc_server *server, void (*on_closed)(void *arg), v
     close_client_if_empty(server);
 }
 
-/* ---- Opening ------------------------------------------------------------------------------------------------------ */
+/* ---- Opening ---- */
 
 static int set_limits(const struct ipc_limits *wanted, struct ipc_limits *ret_limits, struct reeve_error *ret_error)
 {
@@ -395,7 +395,7 @@ int ipc_server_open(const struct ipc_server_options *options, struct uv_loop_s *
     if (r == 0) {
         r = reeve_client_open(engine, loop, &server->client);
         if (r < 0)
-            rpc_error_set(ret_error, (enum reeve_error_code)-r, "", "%s", reeve_error_text(r));
+            rpc_error_set(ret_error, (enum reeve_error_code)(-r), "", "%s", reeve_error_text(r));
     }
     if (r < 0) {
         server_free(server);

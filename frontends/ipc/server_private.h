@@ -129,7 +129,7 @@ struct ipc_request {
     struct ipc_connection *connection;
     const struct method *method;
     uint32_t id;
-    bool large; /* the arena is not worth keeping */
+    bool large;         /* the arena is not worth keeping */
     struct arena arena; /* the bytes of the message and what was decoded from them */
     struct listing listing;
     struct ipc_request *next_spare;

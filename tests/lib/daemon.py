@@ -10,7 +10,7 @@ import subprocess
 from rpc import Rpc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("REEVE_BINARY", str(ROOT / "build" / "reeve"))
+BINARY = os.environ.get("REEVE_BIN", str(ROOT / "build" / "reeve"))
 FAST = "simulated:delay-ms=0..0"
 
 

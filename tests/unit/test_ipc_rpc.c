@@ -121,18 +121,18 @@ static void what_is_no_message_is_refused(void **state)
         const char *bytes;
         size_t size;
     } cases[] = {
-        {"\x01", 1},                             /* a number */
-        {"\x90", 1},                             /* too short */
-        {"\x92\x02\xa1x", 4},                    /* too short a notification */
-        {"\x94\x03\x01\xa1x\x90", 6},            /* no such kind */
-        {"\x94\xa0\x01\xa1x\x90", 6},            /* kind is text */
-        {"\x93\x00\xa1x\x90", 5},                /* request without id */
-        {"\x94\x00\xff\xa1x\x90", 6},            /* negative id */
+        {"\x01", 1},                                   /* a number */
+        {"\x90", 1},                                   /* too short */
+        {"\x92\x02\xa1x", 4},                          /* too short a notification */
+        {"\x94\x03\x01\xa1x\x90", 6},                  /* no such kind */
+        {"\x94\xa0\x01\xa1x\x90", 6},                  /* kind is text */
+        {"\x93\x00\xa1x\x90", 5},                      /* request without id */
+        {"\x94\x00\xff\xa1x\x90", 6},                  /* negative id */
         {"\x94\x00\xcf\0\0\0\1\0\0\0\0\xa1x\x90", 14}, /* id of more than 32 bits */
-        {"\x94\x00\x01\x02\x90", 5},             /* method is a number */
-        {"\x94\x00\x01\xa1x\x80", 6},            /* params are a map */
-        {"\x95\x00\x01\xa1x\x90\xc0", 7},        /* one too many */
-        {"\x94\x02\x01\xa1x\x90", 6},            /* notification with an id */
+        {"\x94\x00\x01\x02\x90", 5},                   /* method is a number */
+        {"\x94\x00\x01\xa1x\x80", 6},                  /* params are a map */
+        {"\x95\x00\x01\xa1x\x90\xc0", 7},              /* one too many */
+        {"\x94\x02\x01\xa1x\x90", 6},                  /* notification with an id */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rpc_message message;
@@ -238,8 +238,7 @@ static void every_method_is_found(void **state)
     assert_int_equal(list->limit_offset, offsetof(union reeve_params, service_list.limit));
     assert_int_equal(list->cursor_offset, offsetof(union reeve_params, service_list.cursor));
     assert_int_equal(list->from_offset, METHOD_NO_FIELD);
-    assert_int_equal(method_find(&table, "event.list", 10)->from_offset,
-                     offsetof(union reeve_params, event_list.from));
+    assert_int_equal(method_find(&table, "event.list", 10)->from_offset, offsetof(union reeve_params, event_list.from));
 }
 
 /* ---- Lists ---- */
