@@ -1,6 +1,8 @@
 /* Prints what follows from the tables in schemas/. Run by the Makefile:
  *   generate header   the part of reeve.h between its fixed beginning and end: enums, records, parameters
- *   generate tables   the fields of records and parameters as arrays, which engine/schema.c includes */
+ *   generate tables   the fields of records and parameters as arrays, which engine/schema.c includes
+ *   generate dot      the lifecycle as a graph, docs/lifecycle.dot
+ *   generate markdown all tables for readers, docs/reference.md */
 #include <stdio.h>
 #include <string.h>
 
@@ -33,7 +35,9 @@ static void enumerator(const char *prefix, const char *type, const char *id, int
 static void enums(void)
 {
     printf("/* What a state, word or number means is said in the tables in schemas/. */\n");
-#define ENUM(type) printf("enum reeve_" #type " {\n"); enumerator("", #type, "UNSET", 0);
+#define ENUM(type)                                                                                                     \
+    printf("enum reeve_" #type " {\n");                                                                                \
+    enumerator("", #type, "UNSET", 0);
 #define VALUE(type, id, number, name) enumerator("", #type, #id, number);
 #define ENUM_END(type) printf("};\n\n");
 #include "enums.def"
@@ -47,7 +51,7 @@ static void enums(void)
 #define ERROR(id, number, name, http, retryable, text) printf("    REEVE_ERROR_%s = %d, /* %s */\n", #id, number, text);
 #include "errors.def"
     printf("};\n\nenum reeve_command {\n    REEVE_COMMAND_NONE = 0,\n");
-#define COMMAND(id, number, name, mode, params, answer, input, help)                                                  \
+#define COMMAND(id, number, name, mode, params, answer, input, help)                                                   \
     printf("    REEVE_COMMAND_%s = %d, /* %s: %s */\n", #id, number, name, help);
 #include "commands.def"
     printf("};\n\n");
@@ -56,7 +60,7 @@ static void enums(void)
 static void names(void)
 {
 #define NAMES(type)                                                                                                    \
-    printf("REEVE_API const char *reeve_%s_name(enum reeve_%s value); /* NULL if there is none */\n", type, type);      \
+    printf("REEVE_API const char *reeve_%s_name(enum reeve_%s value); /* NULL if there is none */\n", type, type);     \
     printf("REEVE_API enum reeve_%s reeve_%s_parse(const char *name, size_t size); /* 0 if there is none */\n", type,  \
            type);
 #define ENUM(type) NAMES(#type)
@@ -78,8 +82,9 @@ static void records(void)
 
 static void params(void)
 {
-    printf("/* Parameters. A value that is not zero, false or absent counts as given; to give one that is, set its bit\n"
-           " * (REEVE_GIVEN_…) in `given`; to give null (where that resets to a default), set it in `null`. */\n");
+    printf(
+        "/* Parameters. A value that is not zero, false or absent counts as given; to give one that is, set its bit\n"
+        " * (REEVE_GIVEN_…) in `given`; to give null (where that resets to a default), set it in `null`. */\n");
     const char *record = "";
     unsigned bit = 0;
 #define PARAMS(name)                                                                                                   \
@@ -159,8 +164,8 @@ static void tables(void)
     printf("static const struct field record_%s_fields[] = {\n", record);
 #define FIELD(tag, kind, sub, c_name, name, where, text)                                                               \
     number = larger(tag, number);                                                                                      \
-    printf("    {%d, FIELD_%s, USE_%s, \"%s\", \"%s\", \"%s\", offsetof(struct reeve_%s, %s), 0, 0, %s},\n", tag, #kind,   \
-           #where, name, #c_name, text, record, #c_name, SUB_##kind("record", sub));
+    printf("    {%d, FIELD_%s, USE_%s, \"%s\", \"%s\", \"%s\", offsetof(struct reeve_%s, %s), 0, 0, %s},\n", tag,      \
+           #kind, #where, name, #c_name, text, record, #c_name, SUB_##kind("record", sub));
 #define RECORD_END(name) type_row("record", "", record, number);
 #include "records.def"
 #define PARAMS(name)                                                                                                   \
@@ -168,26 +173,149 @@ static void tables(void)
     number = 0;                                                                                                        \
     printf("static const struct field params_%s_fields[] = {\n", record);
 #define PARAM(kind, sub, c_name, name, need, min, max, text)                                                           \
-    printf("    {%u, FIELD_%s, USE_%s, \"%s\", \"%s\", \"%s\", offsetof(struct reeve_%s_params, %s), %llu, %llu, %s},\n",   \
-           number++, #kind, #need, name, #c_name, text, record, #c_name, min##ULL, max##ULL, SUB_##kind("params", sub));
+    printf(                                                                                                            \
+        "    {%u, FIELD_%s, USE_%s, \"%s\", \"%s\", \"%s\", offsetof(struct reeve_%s_params, %s), %llu, %llu, %s},\n", \
+        number++, #kind, #need, name, #c_name, text, record, #c_name, min##ULL, max##ULL, SUB_##kind("params", sub));
 #define PARAMS_END(name) type_row("params", "_params", record, 0);
 #include "params.def"
 }
 
-int main(int argc, char **argv)
+/* ---- Documents ---- */
+
+static const char *const class_colours[][2] = {
+    {"BUSY", "#ffe8b8"}, {"UP", "#cdeccd"}, {"IDLE", "#d5e4f7"}, {"REST", "#ececec"}};
+
+static const char *colour_of(const char *class)
 {
-    if (argc == 2 && strcmp(argv[1], "tables") == 0) {
-        tables();
-        return 0;
+    for (size_t i = 0; i < sizeof class_colours / sizeof class_colours[0]; i++) {
+        if (strcmp(class_colours[i][0], class) == 0)
+            return class_colours[i][1];
     }
-    if (argc != 2 || strcmp(argv[1], "header") != 0) {
-        fprintf(stderr, "usage: generate header|tables\n");
-        return 2;
-    }
+    return "white";
+}
+
+/* Words of a table as they are read: "HEALTH_LOST" -> "health lost". */
+static void words(const char *text)
+{
+    for (; *text; text++)
+        putchar(*text == '_' ? ' ' : *text >= 'A' && *text <= 'Z' ? *text - 'A' + 'a' : *text);
+}
+
+static void edge(const char *prefix, const char *from, const char *input, const char *to)
+{
+    printf("    %s%s -> %s%s [label=\"", prefix, from, prefix, to);
+    words(input);
+    printf("\"];\n");
+}
+
+/* Steps that change the state; those that stay are in the table of docs/reference.md. */
+static void dot(void)
+{
+    printf("digraph lifecycle {\n    rankdir=LR;\n    fontname=\"Helvetica\";\n"
+           "    node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\"];\n"
+           "    edge [fontname=\"Helvetica\", fontsize=10, color=\"#666666\"];\n");
+#define STATE(id, number, name, class)                                                                                 \
+    printf("    S_" #id " [label=\"%s\", fillcolor=\"%s\"];\n", name, colour_of(#class));
+#include "lifecycle.def"
+#define RULE(state, input, next, effect, event)                                                                        \
+    if (strcmp(#state, #next) != 0)                                                                                    \
+        edge("S_", #state, #input, #next);
+#include "lifecycle.def"
+    printf("    subgraph cluster_backup {\n    label=\"backup job\";\n    color=\"#bbbbbb\";\n");
+#define BACKUP_STATE(id, number, name) printf("    B_" #id " [label=\"%s\", fillcolor=\"white\"];\n", name);
+#include "backup.def"
+#define BACKUP_RULE(state, input, next, effect, event)                                                                 \
+    if (strcmp(#state, #next) != 0)                                                                                    \
+        edge("B_", #state, #input, #next);
+#include "backup.def"
+    printf("    }\n}\n");
+}
+
+static void row(const char *state, const char *input, const char *next, const char *effect, const char *event)
+{
+    printf("| ");
+    words(state);
+    printf(" | ");
+    words(input);
+    printf(" | ");
+    words(next);
+    printf(" | ");
+    words(effect);
+    printf(" | ");
+    words(event);
+    printf(" |\n");
+}
+
+static void markdown(void)
+{
+    printf("# Reference\n\nPrinted from the tables in `schemas/` by `make docs`; a test keeps it equal to them.\n\n"
+           "## Life of a service\n\nWhat has no row is refused with `CONFLICT` (commands) or ignored and counted "
+           "(signals).\n\n| state | input | next | effect | event |\n| --- | --- | --- | --- | --- |\n");
+#define RULE(state, input, next, effect, event) row(#state, #input, #next, #effect, #event);
+#define SAME(state, input) row(#state, #input, #state, "already so", "none");
+#include "lifecycle.def"
+    printf("\n## Life of a backup\n\n| state | input | next | effect | event |\n| --- | --- | --- | --- | --- |\n");
+#define BACKUP_RULE(state, input, next, effect, event) row(#state, #input, #next, #effect, #event);
+#include "backup.def"
+    printf("\n## Commands\n\n| method | kind | what it does |\n| --- | --- | --- |\n");
+#define COMMAND(id, number, name, mode, params, answer, input, help) printf("| `%s` | %s | %s |\n", name, #mode, help);
+#include "commands.def"
+    printf("\n## Parameters\n");
+#define PARAMS(name) printf("\n`%s`\n\n| field | kind | need | meaning |\n| --- | --- | --- | --- |\n", #name);
+#define PARAM(kind, sub, c_name, name, need, min, max, text)                                                           \
+    printf("| `%s` | ", name);                                                                                         \
+    words(#kind);                                                                                                      \
+    printf(" | ");                                                                                                     \
+    words(#need);                                                                                                      \
+    printf(" | %s |\n", text);
+#include "params.def"
+    printf("\n## Records\n");
+#define RECORD(name) printf("\n`%s`\n\n| field | kind | where | meaning |\n| --- | --- | --- | --- |\n", #name);
+#define FIELD(tag, kind, sub, c_name, name, where, text)                                                               \
+    printf("| `%s` | ", name);                                                                                         \
+    words(#kind);                                                                                                      \
+    printf(" | ");                                                                                                     \
+    words(#where);                                                                                                     \
+    printf(" | %s |\n", text);
+#include "records.def"
+    printf("\n## Errors\n\n| name | HTTP | try again | meaning |\n| --- | --- | --- | --- |\n");
+#define ERROR(id, number, name, http, retryable, text)                                                                 \
+    printf("| `%s` | %d | %s | %s |\n", name, http, retryable ? "yes" : "no", text);
+#include "errors.def"
+    printf("\n## Options\n\n| flag and key | default | from | to | unit | meaning |\n| --- | --- | --- | --- | --- | "
+           "--- |\n");
+#define OPTION(c_name, flag, preset, min, max, unit, text)                                                             \
+    printf("| `%s` | %llu | %llu | %llu | %s | %s |\n", flag, preset##ULL, min##ULL, max##ULL, unit, text);
+#include "options.def"
+    printf("\n## Counters\n\n| name | kind | meaning |\n| --- | --- | --- |\n");
+#define COUNTER(c_name, name, kind, text)                                                                              \
+    printf("| `%s` | ", name);                                                                                         \
+    words(#kind);                                                                                                      \
+    printf(" | %s |\n", text);
+#include "counters.def"
+}
+
+static void header(void)
+{
     enums();
     names();
     records();
     params();
     numbers();
-    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*print)(void);
+    } parts[] = {{"header", header}, {"tables", tables}, {"dot", dot}, {"markdown", markdown}};
+    for (size_t i = 0; argc == 2 && i < sizeof parts / sizeof parts[0]; i++) {
+        if (strcmp(argv[1], parts[i].name) == 0) {
+            parts[i].print();
+            return 0;
+        }
+    }
+    fprintf(stderr, "usage: generate header|tables|dot|markdown\n");
+    return 2;
 }
