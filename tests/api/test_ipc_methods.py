@@ -172,6 +172,17 @@ def test_snapshot_and_check(daemon, daemon_factory, rpc, tenant):
     assert check["organizations"] == 1 and check["services"] == 1
 
 
+def test_check_while_serving(rpc, tenant):
+    """The store must not be opened a second time in one process: LMDB would give up the first one's readers."""
+    create = ("service.create", {"organizationId": tenant.id, "name": "s", **SERVICE})
+    services = ("service.list", {"organizationId": tenant.id})
+    for _ in range(40):
+        numbers = rpc.send_many([create] * 200 + [("check", None)] + [services] * 20)
+        assert rpc.wait(numbers[200])["findings"] == []
+        for number in numbers[:200] + numbers[201:]:
+            rpc.wait(number)
+
+
 # Refusals
 
 

@@ -56,7 +56,7 @@ static void open_core(struct fixture *fixture)
     (void)r;
 }
 
-void fixture_open(struct fixture *fixture)
+void fixture_open_sized(struct fixture *fixture, uint64_t map_initial_bytes, uint64_t map_max_bytes)
 {
     struct reeve_error error;
     memset(fixture, 0, sizeof *fixture);
@@ -68,11 +68,20 @@ void fixture_open(struct fixture *fixture)
     fixture->mono_ms = 1000000;
     for (unsigned i = 0; i < schema_options_count; i++)
         memcpy((char *)&fixture->core.limits + schema_options[i].offset, &schema_options[i].preset, sizeof(uint64_t));
+    if (map_initial_bytes) {
+        fixture->core.limits.map_initial_bytes = map_initial_bytes;
+        fixture->core.limits.map_max_bytes = map_max_bytes;
+    }
     const int r = catalogue_new(NULL, &fixture->catalogue, &error);
     assert(r == 0);
     (void)r;
     arena_init(&fixture->arena, 64 * 1024);
     open_core(fixture);
+}
+
+void fixture_open(struct fixture *fixture)
+{
+    fixture_open_sized(fixture, 0, 0);
 }
 
 static int remove_path(const char *path, const struct stat *stat, int type, struct FTW *ftw)
@@ -258,7 +267,12 @@ uint64_t fixture_check(struct fixture *fixture)
     snprintf(path, sizeof path, "%s/copy", fixture->directory);
     int r = store_copy(fixture->store, path, &error);
     assert(r == 0);
+    if (r < 0)
+        fprintf(stderr, "copy: %s\n", error.message);
+    assert(r == 0);
     r = reeve_check(path, print_finding, NULL, &summary, &error);
+    if (r < 0)
+        fprintf(stderr, "check: %s\n", error.message);
     assert(r == 0);
     (void)r;
     nftw(path, remove_path, 8, FTW_DEPTH | FTW_PHYS);

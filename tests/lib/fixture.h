@@ -37,6 +37,8 @@ struct fixture {
 };
 
 void fixture_open(struct fixture *fixture);
+/* With a memory map of this size, which may grow to that. */
+void fixture_open_sized(struct fixture *fixture, uint64_t map_initial_bytes, uint64_t map_max_bytes);
 void fixture_close(struct fixture *fixture);
 /* As after kill -9: what is in memory is gone, what is durable is opened again, at the same time or later. */
 void fixture_restart(struct fixture *fixture, uint64_t down_ms);

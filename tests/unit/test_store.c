@@ -1,0 +1,323 @@
+/* The store when all is well and when it is not: full map, full disk, wrong files, newer schema, two openers. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/lib/fixture.h"
+
+static int setup(void **state)
+{
+    static struct fixture fixture;
+    fixture_open(&fixture);
+    *state = &fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t findings = fixture_check(f);
+    fixture_close(f);
+    return findings ? -1 : 0;
+}
+
+static void test_keys_sort_as_their_parts_do(void **state)
+{
+    (void)state;
+    const struct reeve_uuid low = {{1}}, high = {{1, 1}};
+    const struct store_key keys[] = {
+        key_due(1, DUE_BACKUP, &high, &high),
+        key_due(255, DUE_SERVICE, &low, &low),
+        key_due(256, DUE_SERVICE, &low, &low),
+        key_due(256, DUE_SERVICE, &low, &high),
+        key_due(256, DUE_SERVICE, &high, &low),
+        key_due(256, DUE_BACKUP, &low, &low),
+        key_due(UINT64_C(1) << 40, DUE_SERVICE, &low, &low),
+    };
+    for (size_t i = 1; i < sizeof keys / sizeof keys[0]; i++)
+        assert_true(memcmp(keys[i - 1].bytes, keys[i].bytes, keys[i].size) < 0);
+    struct store_key ones = {.size = 2, .bytes = {0xff, 0xff}}, mixed = {.size = 2, .bytes = {0x01, 0xff}};
+    assert_int_equal(key_after_prefix(ones).size, 0);
+    assert_int_equal(key_after_prefix(mixed).size, 1);
+    assert_int_equal(key_after_prefix(mixed).bytes[0], 2);
+}
+
+static void test_the_map_grows_by_itself(void **state)
+{
+    struct fixture *f = *state;
+    fixture_close(f);
+    fixture_open_sized(f, 1 << 18, 1 << 28);
+    for (int i = 0; i < 3000; i++)
+        fixture_organization(f, false);
+    struct store_stats stats;
+    store_get_stats(f->store, &stats);
+    assert_true(stats.map_used_bytes > 1 << 18);
+    assert_true(stats.map_bytes > 1 << 18);
+}
+
+/* One request in a batch whose outcome may be a fault of the store. */
+static int try_create(struct fixture *f)
+{
+    struct reeve_request request = {.command = REEVE_COMMAND_ORGANIZATION_CREATE};
+    request.params.organization_create = (struct reeve_organization_create_params){.name = reeve_str("one more")};
+    const uint8_t seed[CORE_SEED_SIZE] = {++f->seed, 1};
+    int r;
+    do {
+        arena_reset(&f->arena);
+        r = core_begin(&f->core, &f->arena, ++f->now_ms, f->mono_ms, seed);
+        if (r < 0)
+            return r;
+        core_request(&f->core, &request);
+        r = core_commit(&f->core);
+    } while (r == STORE_GROWN);
+    return r;
+}
+
+static uint64_t organizations(struct fixture *f)
+{
+    struct store_read read;
+    assert_int_equal(store_read_begin(f->store, &read), 0);
+    const uint64_t count = store_read_count(&read, TABLE_ORGANIZATIONS);
+    store_read_end(&read);
+    return count;
+}
+
+static void test_a_full_map_refuses_and_keeps_what_was_acknowledged(void **state)
+{
+    struct fixture *f = *state;
+    fixture_close(f);
+    fixture_open_sized(f, 1 << 20, 1 << 20);
+    uint64_t acknowledged = 0;
+    int r;
+    while ((r = try_create(f)) == 0)
+        acknowledged++;
+    assert_int_equal(r, -REEVE_ERROR_UNAVAILABLE);
+    assert_non_null(strstr(store_failure(f->store), "map-max-bytes"));
+    assert_int_equal(organizations(f), acknowledged);
+    assert_true(try_create(f) < 0);
+    f->core.limits.map_max_bytes = 1 << 24;
+    fixture_restart(f, 0);
+    assert_int_equal(organizations(f), acknowledged);
+    assert_int_equal(try_create(f), 0);
+}
+
+static void test_a_full_disk_refuses_and_writing_goes_on_when_there_is_room(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit unlimited, limit;
+    char path[96];
+    struct stat file;
+    snprintf(path, sizeof path, "%s/data.mdb", f->directory);
+    assert_int_equal(stat(path, &file), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+    limit = unlimited;
+    limit.rlim_cur = (rlim_t)file.st_size + 8192;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    uint64_t acknowledged = organizations(f);
+    int r = 0;
+    for (int i = 0; i < 10000 && r == 0; i++) {
+        r = try_create(f);
+        acknowledged += r == 0;
+    }
+    const int again = try_create(f);
+    setrlimit(RLIMIT_FSIZE, &unlimited);
+    assert_int_equal(again, -REEVE_ERROR_UNAVAILABLE);
+    assert_int_equal(r, -REEVE_ERROR_UNAVAILABLE);
+    assert_non_null(strstr(store_failure(f->store), "cannot write"));
+    assert_int_equal(organizations(f), acknowledged);
+    assert_int_equal(try_create(f), 0);
+    assert_int_equal(organizations(f), acknowledged + 1);
+}
+
+static void test_a_snapshot_opens_like_the_original(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_error error;
+    struct reeve_check_summary copy;
+    char path[96];
+    fixture_running(f);
+    snprintf(path, sizeof path, "%s/snapshot", f->directory);
+    assert_int_equal(store_copy(f->store, path, &error), 0);
+    assert_int_equal(reeve_check(path, NULL, NULL, &copy, &error), 0);
+    assert_int_equal(copy.findings, 0);
+    assert_int_equal(copy.services, 1);
+    assert_int_equal(copy.last_sequence, f->core.sequence);
+    assert_true(store_copy(f->store, path, &error) < 0); /* never over something */
+    assert_non_null(strstr(error.message, "File exists"));
+}
+
+static int open_error(const char *directory, struct reeve_error *error)
+{
+    struct reeve_engine *engine;
+    const int r = reeve_open(&(struct reeve_options){.data_dir = directory}, &engine, error);
+    if (r == 0)
+        reeve_close(engine);
+    return r;
+}
+
+static void test_a_second_opener_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_error error;
+    char process[32];
+    snprintf(process, sizeof process, "process %ld", (long)getpid());
+    assert_int_equal(open_error(f->directory, &error), -REEVE_ERROR_STORE_LOCKED);
+    assert_non_null(strstr(error.message, process));
+}
+
+static void write_file(const char *directory, const char *name, const void *data, size_t size)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, data, size), size);
+    close(fd);
+}
+
+static void test_wrong_directories_and_files_are_told_apart(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_error error;
+    char path[160];
+    snprintf(path, sizeof path, "%s/no/such", f->directory);
+    assert_int_equal(open_error(path, &error), -REEVE_ERROR_STORE_ACCESS);
+    assert_non_null(strstr(error.message, path));
+    write_file(f->directory, "plain", "x", 1);
+    snprintf(path, sizeof path, "%s/plain", f->directory);
+    assert_int_equal(open_error(path, &error), -REEVE_ERROR_STORE_ACCESS);
+    snprintf(path, sizeof path, "%s/wrong", f->directory);
+    mkdir(path, 0700);
+    char junk[16384];
+    memset(junk, 'j', sizeof junk);
+    write_file(path, "data.mdb", junk, sizeof junk);
+    assert_int_equal(open_error(path, &error), -REEVE_ERROR_STORE_DAMAGED);
+    struct reeve_check_summary summary;
+    assert_true(reeve_check(path, NULL, NULL, &summary, &error) < 0);
+    snprintf(path, sizeof path, "%s/empty", f->directory);
+    mkdir(path, 0700);
+    assert_true(reeve_check(path, NULL, NULL, &summary, &error) < 0);
+}
+
+static void test_a_newer_schema_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_error error;
+    uint8_t version[8];
+    const struct store_key key = key_text("schema_version");
+    put_be64(version, 99);
+    assert_int_equal(store_begin(f->store), 0);
+    store_put(f->store, TABLE_META, &key, version, sizeof version);
+    assert_int_equal(store_commit(f->store), 0);
+    core_deinit(&f->core);
+    store_close(f->store);
+    assert_int_equal(open_error(f->directory, &error), -REEVE_ERROR_STORE_VERSION);
+    assert_non_null(strstr(error.message, "99"));
+    /* Nothing was changed: put it back and go on. */
+    assert_int_equal(
+        store_open(
+            &(struct store_options){.directory = f->directory, .map_initial_bytes = 1 << 20, .map_max_bytes = 1 << 24},
+            &f->store, &error),
+        0);
+    put_be64(version, 1);
+    assert_int_equal(store_begin(f->store), 0);
+    store_put(f->store, TABLE_META, &key, version, sizeof version);
+    assert_int_equal(store_commit(f->store), 0);
+    fixture_restart(f, 0);
+}
+
+/* Put one wrong thing into the store, see that the check finds it, take it out again. */
+static void damage(struct fixture *f, enum store_table table, const struct store_key *key, const void *value,
+                   size_t size)
+{
+    struct reeve_str before;
+    char kept[4096];
+    assert_int_equal(store_begin(f->store), 0);
+    const bool existed = store_get(f->store, table, key, &before);
+    const size_t kept_size = existed ? before.size : 0;
+    if (existed)
+        memcpy(kept, before.data, kept_size);
+    if (value)
+        store_put(f->store, table, key, value, size);
+    else
+        store_delete(f->store, table, key);
+    assert_int_equal(store_commit(f->store), 0);
+    assert_true(fixture_check(f) > 0);
+    assert_int_equal(store_begin(f->store), 0);
+    if (existed)
+        store_put(f->store, table, key, kept, kept_size);
+    else
+        store_delete(f->store, table, key);
+    assert_int_equal(store_commit(f->store), 0);
+    assert_int_equal(fixture_check(f), 0);
+}
+
+static void test_the_check_finds_what_is_wrong(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid busy = fixture_service(f), id = fixture_running(f);
+    struct reeve_service service;
+    fixture_command(f, REEVE_COMMAND_BACKUP_CREATE);
+    const struct reeve_uuid backup_id = f->result.answer.backup.id;
+    assert_int_equal(fixture_check(f), 0);
+
+    assert_true(fixture_load_service(f, &busy, &service));
+    struct store_key key = key_queue(&f->organization_id, service.operation.queued);
+    damage(f, TABLE_QUEUE, &key, NULL, 0);
+    damage(f, TABLE_QUEUE, &key, "too short", 9);
+    key = key_queue(&f->organization_id, 1);
+    const char nobody[32] = "nobody's operation";
+    damage(f, TABLE_QUEUE, &key, nobody, sizeof nobody);
+
+    assert_true(fixture_load_service(f, &id, &service));
+    key = key_due(service_due_ms(&service), DUE_SERVICE, &f->organization_id, &id);
+    damage(f, TABLE_DUE, &key, NULL, 0);
+    key = key_due(5, DUE_SERVICE, &f->organization_id, &id);
+    damage(f, TABLE_DUE, &key, "", 0);
+
+    key = key_pair(&f->organization_id, &id);
+    damage(f, TABLE_SERVICES, &key, "\x91\x01", 2); /* nothing in it */
+    damage(f, TABLE_SERVICES, &key, "\x91\x02", 2); /* newer */
+    damage(f, TABLE_SERVICES, &key, "rubbish", 7);
+    damage(f, TABLE_SERVICES, &key, NULL, 0); /* the organization counts two */
+    key = key_uuid(&backup_id);
+    damage(f, TABLE_BACKUP_INDEX, &key, NULL, 0);
+    key = key_pair(&id, &backup_id);
+    damage(f, TABLE_BACKUPS, &key, NULL, 0);
+    key = key_number(2);
+    damage(f, TABLE_EVENTS, &key, NULL, 0);
+    key = key_uuid(&f->organization_id);
+    damage(f, TABLE_ORGANIZATIONS, &key, NULL, 0);
+    key = key_text("schema_version");
+    damage(f, TABLE_META, &key, "1", 1);
+}
+
+#define STORY(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_keys_sort_as_their_parts_do),
+        STORY(test_a_full_map_refuses_and_keeps_what_was_acknowledged),
+        STORY(test_a_full_disk_refuses_and_writing_goes_on_when_there_is_room),
+        STORY(test_a_snapshot_opens_like_the_original),
+        STORY(test_a_second_opener_is_refused),
+        STORY(test_wrong_directories_and_files_are_told_apart),
+        STORY(test_a_newer_schema_is_refused),
+        STORY(test_the_check_finds_what_is_wrong),
+        STORY(test_the_map_grows_by_itself),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
