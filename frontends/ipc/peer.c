@@ -78,9 +78,9 @@ static int parse_users(const char *list, struct peer_rules *rules, struct reeve_
     char word[128];
     while (next_word(&list, word)) {
         if (rules->uids_count == PEER_RULES_MAX)
-            return too_many(ret_error, "allowed-users");
+            return too_many(ret_error, "allow-users");
         if (!peer_user_find(word, &rules->uids[rules->uids_count++]))
-            return rpc_error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "allowed-users", "there is no user '%s'", word);
+            return rpc_error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "allow-users", "there is no user '%s'", word);
     }
     return 0;
 }
@@ -90,9 +90,9 @@ static int parse_groups(const char *list, struct peer_rules *rules, struct reeve
     char word[128];
     while (next_word(&list, word)) {
         if (rules->gids_count == PEER_RULES_MAX)
-            return too_many(ret_error, "allowed-groups");
+            return too_many(ret_error, "allow-groups");
         if (!peer_group_find(word, &rules->gids[rules->gids_count++]))
-            return rpc_error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "allowed-groups", "there is no group '%s'", word);
+            return rpc_error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "allow-groups", "there is no group '%s'", word);
     }
     return 0;
 }
