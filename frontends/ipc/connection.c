@@ -331,8 +331,6 @@ static void on_handle_closed(uv_handle_t *handle)
 {
     struct ipc_connection *connection = handle->data;
     connection->handle_closed = true;
-    if (connection->admitted)
-        connection->server->stats.connections--;
     free_if_unused(connection);
 }
 
@@ -355,6 +353,8 @@ void connection_close(struct ipc_connection *connection)
         return;
     connection->state = CONNECTION_CLOSED;
     connection->blocked = false;
+    if (connection->admitted)
+        connection->server->stats.connections--;
     link_remove(&connection->in_dirty);
     link_remove(&connection->in_ready);
     watching_stop_all(connection);

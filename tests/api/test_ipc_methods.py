@@ -151,8 +151,7 @@ def test_stats_count(rpc, tenant):
     tenant.create()
     after = rpc.call("stats")
     assert after["ipcRequests"] == before["ipcRequests"] + 2
-    while after["commands"] == before["commands"]:  # the engine publishes its counters behind its answers
-        after = rpc.call("stats")
+    after = rpc.wait_stats(lambda s: s["commands"] > before["commands"])  # published behind the answers
     assert after["ipcConnections"] == 1 and after["ipcRequestsNow"] == 1
     assert after["lastSequence"] > before["lastSequence"]
 

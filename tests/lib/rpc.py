@@ -152,6 +152,16 @@ class Rpc:
                 if wanted(event):
                     return seen
 
+    def wait_stats(self, wanted, timeout=None):
+        """Ask for the counters until wanted(stats) holds, for what tells no event."""
+        deadline = time.monotonic() + (timeout or self.timeout)
+        while True:
+            stats = self.call("stats")
+            if wanted(stats):
+                return stats
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"stats are {stats}")
+
     def wait_closed(self, timeout=None):
         """Read until the server closes; returns the notifications that came before."""
         deadline = time.monotonic() + (timeout or self.timeout)

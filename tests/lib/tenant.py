@@ -32,6 +32,7 @@ class Tenant:
             return record
         finally:
             self.rpc.call("event.unwatch", watch=number)
+            self.rpc.notifications = [n for n in self.rpc.notifications if n[1].get("watch") != number]
 
     def running(self, name="service", **more):
         return self.wait_state(self.create(name, **more), "running")
