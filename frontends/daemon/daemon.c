@@ -1,0 +1,264 @@
+#include "daemon.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "dev.h"
+#include "frontends/ipc/server.h"
+#include "log.h"
+#include "notify.h"
+#include "options.h"
+#include "provisioners/simulated.h"
+
+static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+#define SIGNAL_COUNT (sizeof signals / sizeof signals[0])
+
+struct daemon {
+    struct daemon_options options;
+    int argc;
+    char **argv;
+    uv_loop_t loop;
+    uv_signal_t signals[SIGNAL_COUNT];
+    uv_timer_t watchdog;
+    struct simulated *simulated;
+    struct reeve_engine *engine;
+    struct ipc_server *ipc;
+    bool stopping;
+    int exit_code;
+};
+
+static void print_error(const struct reeve_error *error)
+{
+    fprintf(stderr, "reeve serve: %s%s%s\n", error->field, error->field[0] ? ": " : "", error->message);
+}
+
+/* ---- Stopping ---- */
+
+static void on_ipc_closed(void *arg)
+{
+    struct daemon *daemon = arg;
+    for (size_t i = 0; i < SIGNAL_COUNT; i++)
+        uv_close((uv_handle_t *)&daemon->signals[i], NULL);
+    uv_close((uv_handle_t *)&daemon->watchdog, NULL);
+}
+
+static void stop(struct daemon *daemon)
+{
+    daemon->stopping = true;
+    notify_send("STOPPING=1");
+    if (daemon->ipc)
+        ipc_server_close(daemon->ipc, on_ipc_closed, daemon);
+    else
+        on_ipc_closed(daemon);
+}
+
+static void reload(struct daemon *daemon)
+{
+    struct daemon_options fresh;
+    struct reeve_error error;
+    int r = daemon_options_read(&fresh, daemon->argc, daemon->argv, &error);
+    if (r == 0) {
+        const struct reeve_options options = {.limits = fresh.limits, .catalogue = fresh.catalogue};
+        r = reeve_reload(daemon->engine, &options, &error);
+    }
+    if (r == 0) {
+        log_configure(daemon->options.log_json, fresh.log_level_number);
+        ipc_server_reload(daemon->ipc, &fresh.ipc_limits);
+        log_format(REEVE_LOG_INFO, "reloaded limits, catalogue and log level");
+    } else {
+        log_format(REEVE_LOG_ERROR, "not reloaded, all stays as it was: %s%s%s", error.field,
+                   error.field[0] ? ": " : "", error.message);
+    }
+    daemon_options_free(&fresh);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *daemon = handle->data;
+    if (number == SIGHUP) {
+        if (!daemon->stopping)
+            reload(daemon);
+        return;
+    }
+    if (daemon->stopping) {
+        log_format(REEVE_LOG_WARNING, "stopped at once; what was acknowledged is on disk");
+        _exit(130);
+    }
+    log_format(REEVE_LOG_INFO, "stopping: finishing what is queued (%s again stops at once)",
+               number == SIGINT ? "Ctrl-C" : "SIGTERM");
+    stop(daemon);
+}
+
+/* ---- Starting ---- */
+
+static void on_watchdog(uv_timer_t *timer)
+{
+    (void)timer;
+    notify_send("WATCHDOG=1");
+}
+
+static void prepare_process(void)
+{
+    struct rlimit files;
+    signal(SIGPIPE, SIG_IGN);
+    umask(077);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+            log_format(REEVE_LOG_WARNING, "the limit of open files could not be raised: %s", strerror(errno));
+    }
+}
+
+static int open_provisioner(struct daemon *daemon, struct reeve_error *ret_error)
+{
+    const char *spec = daemon->options.provisioner;
+    if (strcmp(spec, "none") == 0)
+        return 0;
+    if (strcmp(spec, "simulated") == 0)
+        return simulated_new("", &daemon->simulated, ret_error);
+    if (strncmp(spec, "simulated:", 10) == 0)
+        return simulated_new(spec + 10, &daemon->simulated, ret_error);
+    *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST, .field = "provisioner"};
+    snprintf(ret_error->message, sizeof ret_error->message,
+             "must be simulated, simulated:SETTINGS or none, not '%.100s'", spec);
+    return -REEVE_ERROR_BAD_REQUEST;
+}
+
+static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
+{
+    const struct daemon_options *options = &daemon->options;
+    const struct reeve_options engine_options = {
+        .data_dir = options->data_dir,
+        .provisioner = daemon->simulated ? simulated_provisioner(daemon->simulated) : NULL,
+        .log = log_line,
+        .log_level = REEVE_LOG_DEBUG, /* log_line() filters, and its level may change */
+        .catalogue = options->catalogue,
+        .endpoint_domain = options->endpoint_domain,
+        .limits = options->limits,
+    };
+    const int r = reeve_open(&engine_options, &daemon->engine, ret_error);
+    if (r == 0 && daemon->simulated)
+        simulated_set_engine(daemon->simulated, daemon->engine);
+    return r;
+}
+
+static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
+{
+    const struct daemon_options *options = &daemon->options;
+    const struct ipc_server_options ipc_options_given = {
+        .socket_path = options->socket_path,
+        .data_dir = options->data_dir,
+        .socket_mode = options->socket_mode_number,
+        .socket_owner = options->socket_owner,
+        .socket_group = options->socket_group,
+        .allowed_users = options->allowed_users,
+        .allowed_groups = options->allowed_groups,
+        .limits = options->ipc_limits,
+        .log = log_line,
+    };
+    return ipc_server_open(&ipc_options_given, &daemon->loop, daemon->engine, &daemon->ipc, ret_error);
+}
+
+static void announce(struct daemon *daemon)
+{
+    log_format(REEVE_LOG_INFO, "ready socket=%s data=%s provisioner=%s version=%s", daemon->options.socket_path,
+               daemon->options.data_dir, daemon->options.provisioner, reeve_version());
+    notify_send("READY=1");
+}
+
+static void on_dev(void *arg, const struct reeve_error *error)
+{
+    struct daemon *daemon = arg;
+    if (error) {
+        print_error(error);
+        daemon->exit_code = 1;
+        if (!daemon->stopping)
+            stop(daemon);
+        return;
+    }
+    printf("\nreeve is serving %s\n\nIn another terminal:\n\n    . %s/dev.env\n    reeve service create --name demo "
+           "--provider aws "
+           "--region us-east-1 --wait\n    reeve service list\n    reeve watch --from 1\n\nCtrl-C stops it.\n\n",
+           daemon->options.data_dir, daemon->options.data_dir);
+    fflush(stdout);
+    announce(daemon);
+}
+
+static void start_handles(struct daemon *daemon)
+{
+    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
+        uv_signal_init(&daemon->loop, &daemon->signals[i]);
+        daemon->signals[i].data = daemon;
+        uv_signal_start(&daemon->signals[i], on_signal, signals[i]);
+    }
+    uv_timer_init(&daemon->loop, &daemon->watchdog);
+    const uint64_t period_ms = notify_watchdog_ms();
+    if (period_ms)
+        uv_timer_start(&daemon->watchdog, on_watchdog, period_ms, period_ms);
+}
+
+static int serve(struct daemon *daemon, struct reeve_error *ret_error)
+{
+    int r = open_provisioner(daemon, ret_error);
+    if (r == 0)
+        r = open_engine(daemon, ret_error);
+    if (r < 0)
+        return r;
+    start_handles(daemon);
+    r = open_ipc(daemon, ret_error);
+    if (r < 0)
+        stop(daemon);
+    else if (!daemon->options.dev)
+        announce(daemon);
+    else if (dev_start(daemon->engine, &daemon->loop, daemon->options.data_dir, daemon->options.socket_path, on_dev,
+                       daemon) < 0)
+        stop(daemon);
+    uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    return r;
+}
+
+int daemon_main(int argc, char **argv)
+{
+    static struct daemon daemon;
+    struct reeve_error error = {0};
+    daemon.argc = argc;
+    daemon.argv = argv;
+    int r = daemon_options_read(&daemon.options, argc, argv, &error);
+    if (r < 0) {
+        print_error(&error);
+        fprintf(stderr, "`reeve serve --help` tells what there is.\n");
+        daemon_options_free(&daemon.options);
+        return 2;
+    }
+    if (daemon.options.help) {
+        daemon_options_help();
+        daemon_options_free(&daemon.options);
+        return 0;
+    }
+    log_configure(daemon.options.log_json, daemon.options.log_level_number);
+    prepare_process();
+    if (uv_loop_init(&daemon.loop) != 0) {
+        fprintf(stderr, "reeve serve: cannot make an event loop\n");
+        return 1;
+    }
+    r = serve(&daemon, &error);
+    if (r < 0) {
+        print_error(&error);
+        daemon.exit_code = 1;
+    }
+    reeve_close(daemon.engine);
+    simulated_free(daemon.simulated);
+    uv_run(&daemon.loop, UV_RUN_DEFAULT);
+    uv_loop_close(&daemon.loop);
+    if (daemon.exit_code == 0)
+        log_format(REEVE_LOG_INFO, "stopped");
+    daemon_options_free(&daemon.options);
+    return daemon.exit_code;
+}

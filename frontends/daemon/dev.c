@@ -1,0 +1,134 @@
+#include "dev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct dev {
+    struct reeve_client *client;
+    struct reeve_request request;
+    char path[4096], socket_path[4096];
+    char organization_id[37];
+    struct reeve_error error;
+    void (*on_done)(void *arg, const struct reeve_error *error);
+    void *arg;
+};
+
+static void on_client_closed(void *arg)
+{
+    struct dev *dev = arg;
+    dev->on_done(dev->arg, dev->error.code ? &dev->error : NULL);
+    free(dev);
+}
+
+static void finish(struct dev *dev, const struct reeve_error *error)
+{
+    if (error)
+        dev->error = *error;
+    reeve_client_close(dev->client, on_client_closed, dev);
+}
+
+static void fail(struct dev *dev, const char *what)
+{
+    struct reeve_error error = {.code = REEVE_ERROR_STORE_ACCESS};
+    snprintf(error.message, sizeof error.message, "cannot write %.150s: %s", what, strerror(errno));
+    finish(dev, &error);
+}
+
+/* Whole or not at all: written beside, flushed, renamed. */
+static bool write_whole(const char *path, const char *text)
+{
+    char part[4200];
+    snprintf(part, sizeof part, "%s.part", path);
+    const int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    const size_t size = strlen(text);
+    bool done = fd >= 0 && write(fd, text, size) == (ssize_t)size && fsync(fd) == 0;
+    if (fd >= 0)
+        done = close(fd) == 0 && done;
+    return done && rename(part, path) == 0;
+}
+
+/* Absolute, so that it works from wherever the file is read. */
+static void make_absolute(const char *path, char *ret_path, size_t size)
+{
+    char *directory = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    snprintf(ret_path, size, "%s%s%s", directory ? directory : "", directory ? "/" : "", path);
+    free(directory);
+}
+
+static void on_key(struct reeve_request *request, const struct reeve_result *result)
+{
+    struct dev *dev = request->data;
+    const struct reeve_key_created *created = &result->answer.key_created;
+    char text[12288], key_id[37], socket_path[8200];
+    if (result->error.code) {
+        finish(dev, &result->error);
+        return;
+    }
+    reeve_uuid_format(&created->key_id, key_id);
+    make_absolute(dev->socket_path, socket_path, sizeof socket_path);
+    snprintf(text, sizeof text,
+             "export REEVE_SOCKET='%s'\nexport REEVE_ORG_ID='%s'\nexport REEVE_KEY_ID='%s'\nexport "
+             "REEVE_KEY_SECRET='%.*s'\n",
+             socket_path, dev->organization_id, key_id, (int)created->key_secret.size, created->key_secret.data);
+    if (write_whole(dev->path, text))
+        finish(dev, NULL);
+    else
+        fail(dev, dev->path);
+}
+
+static void submit(struct dev *dev, reeve_done_cb on_done)
+{
+    dev->request.data = dev;
+    dev->request.actor = reeve_str("dev");
+    dev->request.on_done = on_done;
+    const int r = reeve_submit(dev->client, &dev->request);
+    if (r < 0) {
+        const struct reeve_error error = {.code = (enum reeve_error_code) - r};
+        finish(dev, &error);
+    }
+}
+
+static void on_organization(struct reeve_request *request, const struct reeve_result *result)
+{
+    struct dev *dev = request->data;
+    if (result->error.code) {
+        finish(dev, &result->error);
+        return;
+    }
+    const struct reeve_uuid id = result->answer.organization.id;
+    reeve_uuid_format(&id, dev->organization_id);
+    dev->request = (struct reeve_request){.command = REEVE_COMMAND_KEY_CREATE};
+    dev->request.params.key_create = (struct reeve_key_create_params){
+        .organization_id = id, .name = reeve_str("dev"), .role = REEVE_ROLE_ADMIN};
+    submit(dev, on_key);
+}
+
+int dev_start(struct reeve_engine *engine, uv_loop_t *loop, const char *data_dir, const char *socket_path,
+              void (*on_done)(void *arg, const struct reeve_error *error), void *arg)
+{
+    struct dev *dev = calloc(1, sizeof *dev);
+    if (!dev)
+        return -REEVE_ERROR_NO_MEMORY;
+    dev->on_done = on_done;
+    dev->arg = arg;
+    snprintf(dev->path, sizeof dev->path, "%s/dev.env", data_dir);
+    snprintf(dev->socket_path, sizeof dev->socket_path, "%s", socket_path);
+    const int r = reeve_client_open(engine, loop, &dev->client);
+    if (r < 0) {
+        free(dev);
+        return r;
+    }
+    if (access(dev->path, R_OK) == 0) { /* made by an earlier start */
+        finish(dev, NULL);
+        return 0;
+    }
+    dev->request = (struct reeve_request){.command = REEVE_COMMAND_ORGANIZATION_CREATE};
+    dev->request.params.organization_create = (struct reeve_organization_create_params){.name = reeve_str("dev"),
+                                                                                        .paid = true};
+    submit(dev, on_organization);
+    return 0;
+}

@@ -1,0 +1,342 @@
+#include "options.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Flags that are text; those that are numbers stand in schemas/options.def and frontends/ipc/limits.def. */
+static const struct text_option {
+    const char *name;
+    size_t offset;
+    const char *value, *text;
+} texts[] = {
+#define TEXT(c_name, name, value, text)                                                                                \
+    {                                                                                                                  \
+        name, offsetof(struct daemon_options, c_name), value, text                                                     \
+    }
+    TEXT(data_dir, "data", "DIR", "data directory; required without --dev, then ./reeve-dev"),
+    TEXT(socket_path, "socket", "PATH", "UNIX socket to listen on; default DIR/reeve.sock"),
+    TEXT(provisioner, "provisioner", "NAME[:SETTINGS]", "what does the work; default simulated, see below"),
+    TEXT(config_path, "config", "FILE", "configuration file: lines of key = value, the keys are these flags"),
+    TEXT(socket_mode, "socket-mode", "OCTAL", "access mode of the socket; default 0600"),
+    TEXT(socket_owner, "socket-owner", "USER", "owner of the socket; default who runs the daemon"),
+    TEXT(socket_group, "socket-group", "GROUP", "group of the socket"),
+    TEXT(allowed_users, "allow-users", "USERS",
+         "who may connect, names or numbers; default who runs the daemon, and root"),
+    TEXT(allowed_groups, "allow-groups", "GROUPS", "whose members may connect"),
+    TEXT(catalogue, "catalogue", "TEXT", "providers and regions: 'aws: us-east-1 eu-west-1; gcp: us-central1'"),
+    TEXT(endpoint_domain, "endpoint-domain", "NAME", "end of the host names of services; default reeve.local"),
+    TEXT(log_format, "log-format", "FORMAT", "text or json; default text"),
+    TEXT(log_level, "log-level", "LEVEL", "error, warning, info or debug; default info"),
+#undef TEXT
+};
+#define TEXT_COUNT (sizeof texts / sizeof texts[0])
+
+struct number_table {
+    const struct option_type *rows;
+    unsigned count;
+    size_t offset; /* of the struct with the numbers */
+    const char *title;
+};
+
+static void number_tables(struct number_table ret_tables[2])
+{
+    ret_tables[0] = (struct number_table){schema_options, schema_options_count, offsetof(struct daemon_options, limits),
+                                          "Engine"};
+    ret_tables[1] = (struct number_table){ipc_options, ipc_options_count, offsetof(struct daemon_options, ipc_limits),
+                                          "Socket"};
+}
+
+__attribute__((format(printf, 3, 4))) static int refuse(struct reeve_error *ret_error, const char *field,
+                                                        const char *format, ...)
+{
+    *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST};
+    snprintf(ret_error->field, sizeof ret_error->field, "%s", field);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(ret_error->message, sizeof ret_error->message, format, arguments);
+    va_end(arguments);
+    return -REEVE_ERROR_BAD_REQUEST;
+}
+
+/* ---- Finding a row ---- */
+
+/* How many letters must change, for the nearest name. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[64];
+    const size_t length = strlen(b);
+    if (length >= 64)
+        return 64;
+    for (size_t j = 0; j <= length; j++)
+        row[j] = j;
+    for (size_t i = 1; *a; a++, i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= length; j++) {
+            const size_t above = row[j], change = diagonal + (*a != b[j - 1]);
+            const size_t insert = above + 1 < row[j - 1] + 1 ? above + 1 : row[j - 1] + 1;
+            diagonal = above;
+            row[j] = change < insert ? change : insert;
+        }
+    }
+    return row[length];
+}
+
+static const char *nearest(const char *name)
+{
+    const char *best = "help";
+    struct number_table tables[2];
+    number_tables(tables);
+    for (size_t i = 0; i < TEXT_COUNT; i++)
+        best = distance(name, texts[i].name) < distance(name, best) ? texts[i].name : best;
+    for (size_t t = 0; t < 2; t++) {
+        for (unsigned i = 0; i < tables[t].count; i++)
+            best = distance(name, tables[t].rows[i].name) < distance(name, best) ? tables[t].rows[i].name : best;
+    }
+    return best;
+}
+
+/* ---- Taking a value ---- */
+
+static int take_text(struct daemon_options *options, size_t index, const char *value, struct reeve_error *ret_error)
+{
+    char **target = (char **)(void *)((char *)options + texts[index].offset);
+    char *copy = strdup(value);
+    if (!copy)
+        return refuse(ret_error, texts[index].name, "out of memory");
+    free(*target);
+    *target = copy;
+    return 0;
+}
+
+static int take_number(struct daemon_options *options, const struct number_table *table, unsigned index,
+                       const char *value, struct reeve_error *ret_error)
+{
+    const struct option_type *option = &table->rows[index];
+    char *end;
+    errno = 0;
+    const unsigned long long number = strtoull(value, &end, 10);
+    if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 || number < option->min || number > option->max)
+        return refuse(ret_error, option->name, "must be a number from %llu to %llu (%s), not '%s'",
+                      (unsigned long long)option->min, (unsigned long long)option->max, option->unit, value);
+    const uint64_t stored = number;
+    memcpy((char *)options + table->offset + option->offset, &stored, sizeof stored);
+    return 0;
+}
+
+/* `again`: whether a value that is there is replaced (flags) or stays (the file, read after them). */
+static int take(struct daemon_options *options, const char *name, const char *value, bool again,
+                struct reeve_error *ret_error)
+{
+    struct number_table tables[2];
+    number_tables(tables);
+    size_t row = 0;
+    for (size_t i = 0; i < TEXT_COUNT; i++, row++) {
+        if (strcmp(texts[i].name, name) != 0)
+            continue;
+        if (options->given[row] && !again)
+            return 0;
+        options->given[row] = again;
+        return take_text(options, i, value, ret_error);
+    }
+    for (size_t t = 0; t < 2; t++) {
+        for (unsigned i = 0; i < tables[t].count; i++, row++) {
+            if (strcmp(tables[t].rows[i].name, name) != 0)
+                continue;
+            if (options->given[row] && !again)
+                return 0;
+            options->given[row] = again;
+            return take_number(options, &tables[t], i, value, ret_error);
+        }
+    }
+    return refuse(ret_error, name, "is not known; did you mean %s?", nearest(name));
+}
+
+/* ---- The command line ---- */
+
+static int take_argument(struct daemon_options *options, int *index, int argc, char **argv,
+                         struct reeve_error *ret_error)
+{
+    const char *argument = argv[*index];
+    if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
+        options->help = true;
+        return 0;
+    }
+    if (strcmp(argument, "--dev") == 0) {
+        options->dev = true;
+        return 0;
+    }
+    if (strncmp(argument, "--", 2) != 0)
+        return refuse(ret_error, argument, "is not a flag; `reeve serve --help` lists them");
+    char name[64];
+    const char *equals = strchr(argument, '=');
+    const size_t size = equals ? (size_t)(equals - argument) - 2 : strlen(argument) - 2;
+    if (size >= sizeof name)
+        return refuse(ret_error, argument, "is not known");
+    memcpy(name, argument + 2, size);
+    name[size] = '\0';
+    if (equals)
+        return take(options, name, equals + 1, true, ret_error);
+    if (*index + 1 >= argc)
+        return refuse(ret_error, argument, "needs a value");
+    return take(options, name, argv[++*index], true, ret_error);
+}
+
+/* ---- The file ---- */
+
+struct file_reader {
+    struct daemon_options *options;
+    struct reeve_error *error;
+    const char *path;
+    FILE *file;
+    unsigned line;
+    bool failed;
+};
+
+/* The lines are counted here: inih as Debian builds it does not tell their numbers. */
+static char *next_line(char *text, int size, void *arg)
+{
+    struct file_reader *reader = arg;
+    reader->line++;
+    return fgets(text, size, reader->file);
+}
+
+static int on_line(void *arg, const char *section, const char *name, const char *value)
+{
+    struct file_reader *reader = arg;
+    struct reeve_error error;
+    int r = 0;
+    if (*section)
+        r = refuse(&error, section, "sections are not known here");
+    else if (strcmp(name, "config") == 0)
+        r = refuse(&error, name, "cannot be set in the file itself");
+    else if (strcmp(name, "dev") == 0)
+        r = refuse(&error, name, "is a flag only: it is not for machines that stay");
+    else
+        r = take(reader->options, name, value ? value : "", false, &error);
+    if (r == 0)
+        return 1;
+    refuse(reader->error, error.field, "%.150s (%.80s, line %u)", error.message, reader->path, reader->line);
+    reader->failed = true;
+    return 0;
+}
+
+static int read_file(struct daemon_options *options, struct reeve_error *ret_error)
+{
+    struct file_reader reader = {.options = options, .error = ret_error, .path = options->config_path};
+    reader.file = fopen(options->config_path, "re");
+    if (!reader.file)
+        return refuse(ret_error, "config", "cannot read %.180s: %s", options->config_path, strerror(errno));
+    const int r = ini_parse_stream(next_line, &reader, on_line, &reader);
+    fclose(reader.file);
+    if (reader.failed)
+        return -REEVE_ERROR_BAD_REQUEST;
+    if (r != 0)
+        return refuse(ret_error, "config", "%.180s, line %d: must read key = value", options->config_path, r);
+    return 0;
+}
+
+/* ---- What follows from them ---- */
+
+/* False when out of memory. */
+static bool set_default(char **text, const char *directory, const char *value)
+{
+    if (*text)
+        return true;
+    return asprintf(text, "%s%s", directory, value) >= 0;
+}
+
+static int finish(struct daemon_options *options, struct reeve_error *ret_error)
+{
+    static const char *const levels[] = {"error", "warning", "info", "debug"};
+    if (!options->data_dir && !options->dev)
+        return refuse(ret_error, "data", "is required: --data DIR, or --dev to try things out in ./reeve-dev");
+    if (!set_default(&options->data_dir, "", "./reeve-dev") ||
+        !set_default(&options->socket_path, options->data_dir, "/reeve.sock") ||
+        !set_default(&options->provisioner, "", "simulated") || !set_default(&options->log_format, "", "text") ||
+        !set_default(&options->log_level, "", "info"))
+        return refuse(ret_error, "", "out of memory");
+    options->log_json = strcmp(options->log_format, "json") == 0;
+    if (!options->log_json && strcmp(options->log_format, "text") != 0)
+        return refuse(ret_error, "log-format", "must be text or json, not '%s'", options->log_format);
+    options->log_level_number = (enum reeve_log_level)0;
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(levels[i], options->log_level) == 0)
+            options->log_level_number = (enum reeve_log_level)(i + 1);
+    }
+    if (!options->log_level_number)
+        return refuse(ret_error, "log-level", "must be error, warning, info or debug, not '%s'", options->log_level);
+    options->socket_mode_number = 0;
+    if (options->socket_mode) {
+        char *end;
+        const unsigned long mode = strtoul(options->socket_mode, &end, 8);
+        if (*end != '\0' || end == options->socket_mode || mode == 0 || mode > 0777)
+            return refuse(ret_error, "socket-mode", "must be octal from 0001 to 0777, not '%s'", options->socket_mode);
+        options->socket_mode_number = (unsigned)mode;
+    }
+    return 0;
+}
+
+int daemon_options_read(struct daemon_options *options, int argc, char **argv, struct reeve_error *ret_error)
+{
+    *options = (struct daemon_options){0};
+    options->given = calloc(TEXT_COUNT + schema_options_count + ipc_options_count, sizeof(bool));
+    if (!options->given)
+        return refuse(ret_error, "", "out of memory");
+    for (int i = 1; i < argc; i++) {
+        const int r = take_argument(options, &i, argc, argv, ret_error);
+        if (r < 0 || options->help)
+            return r;
+    }
+    if (options->config_path) {
+        const int r = read_file(options, ret_error);
+        if (r < 0)
+            return r;
+    }
+    return finish(options, ret_error);
+}
+
+void daemon_options_free(struct daemon_options *options)
+{
+    for (size_t i = 0; i < TEXT_COUNT; i++)
+        free(*(char **)(void *)((char *)options + texts[i].offset));
+    free(options->given);
+    *options = (struct daemon_options){0};
+}
+
+void daemon_options_help(void)
+{
+    struct number_table tables[2];
+    number_tables(tables);
+    printf("usage: reeve serve --data DIR [flags]\n       reeve serve --dev [flags]\n\n"
+           "Serves the data directory over a UNIX socket until SIGTERM or SIGINT; a second one stops at once.\n"
+           "SIGHUP reads the configuration file again: limits, catalogue and log level take effect.\n\n"
+           "  --dev                          try things out: makes an organization and a key, writes DIR/dev.env\n");
+    for (size_t i = 0; i < TEXT_COUNT; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s %s", texts[i].name, texts[i].value);
+        printf("  %-30s %s\n", left, texts[i].text);
+    }
+    for (size_t t = 0; t < 2; t++) {
+        printf("\n%s limits (default, range):\n", tables[t].title);
+        for (unsigned i = 0; i < tables[t].count; i++) {
+            const struct option_type *option = &tables[t].rows[i];
+            char left[64];
+            snprintf(left, sizeof left, "--%s N", option->name);
+            printf("  %-30s %s (%llu %s; %llu to %llu)\n", left, option->text, (unsigned long long)option->preset,
+                   option->unit, (unsigned long long)option->min, (unsigned long long)option->max);
+        }
+    }
+    printf(
+        "\nProvisioners:\n"
+        "  simulated[:SETTINGS]           does nothing, as slowly and unreliably as told: delay-ms=50..250, "
+        "fail=0.01,\n"
+        "                                 fatal=0, hang=0, duplicate=0, seed=1; each also for one kind of operation:\n"
+        "                                 provision.delay-ms=500\n"
+        "  none                           operations wait until a daemon with a provisioner opens the directory\n\n"
+        "Exit codes: 0 stopped cleanly, 1 could not start, 2 usage, 130 stopped at once by a second signal.\n");
+}

@@ -1,0 +1,27 @@
+/* What `reeve serve` is told: flags, then the configuration file, then defaults. */
+#ifndef REEVE_DAEMON_OPTIONS_H
+#define REEVE_DAEMON_OPTIONS_H
+
+#include "frontends/ipc/server.h"
+
+struct daemon_options {
+    char *data_dir, *socket_path, *provisioner, *config_path, *catalogue, *endpoint_domain;
+    char *socket_mode, *socket_owner, *socket_group, *allowed_users, *allowed_groups;
+    char *log_format, *log_level;
+    bool dev, help;
+    struct reeve_limits limits;
+    struct ipc_limits ipc_limits;
+
+    /* made of the above */
+    enum reeve_log_level log_level_number;
+    unsigned socket_mode_number;
+    bool log_json;
+    bool *given; /* by row: flags win over the file */
+};
+
+/* Read flags and the file they name. Returns 0, or -BAD_REQUEST with ret_error naming flag, or file and line. */
+int daemon_options_read(struct daemon_options *options, int argc, char **argv, struct reeve_error *ret_error);
+void daemon_options_free(struct daemon_options *options);
+void daemon_options_help(void);
+
+#endif
