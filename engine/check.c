@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "backup.h"
+#include "engine.h"
 #include "service.h"
 
 struct checker {
@@ -361,24 +362,35 @@ static void check_all(struct checker *checker)
         finding(checker, "the store could not be read to its end: %s", reeve_error_text(checker->read.error));
 }
 
+static int check_store(struct store *store, void (*on_finding)(void *arg, const char *line), void *arg,
+                       struct reeve_check_summary *ret_summary, struct reeve_error *ret_error)
+{
+    struct checker checker = {.on_finding = on_finding, .arg = arg, .summary = ret_summary};
+    *ret_summary = (struct reeve_check_summary){0};
+    const int r = store_read_begin(store, &checker.read);
+    if (r < 0)
+        return error_plain(ret_error, r);
+    arena_init(&checker.arena, 64 * 1024);
+    check_all(&checker);
+    store_read_end(&checker.read);
+    arena_deinit(&checker.arena);
+    return 0;
+}
+
+int reeve_check_engine(struct reeve_engine *engine, void (*on_finding)(void *arg, const char *line), void *arg,
+                       struct reeve_check_summary *ret_summary, struct reeve_error *ret_error)
+{
+    return check_store(engine->store, on_finding, arg, ret_summary, ret_error);
+}
+
 int reeve_check(const char *data_dir, void (*on_finding)(void *arg, const char *line), void *arg,
                 struct reeve_check_summary *ret_summary, struct reeve_error *ret_error)
 {
-    *ret_summary = (struct reeve_check_summary){0};
     struct store *store;
     int r = store_open(&(struct store_options){.directory = data_dir, .read_only = true}, &store, ret_error);
     if (r < 0)
         return r;
-    struct checker checker = {.on_finding = on_finding, .arg = arg, .summary = ret_summary};
-    r = store_read_begin(store, &checker.read);
-    if (r == 0) {
-        arena_init(&checker.arena, 64 * 1024);
-        check_all(&checker);
-        store_read_end(&checker.read);
-        arena_deinit(&checker.arena);
-    } else {
-        error_plain(ret_error, r);
-    }
+    r = check_store(store, on_finding, arg, ret_summary, ret_error);
     store_close(store);
     return r;
 }

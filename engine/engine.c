@@ -221,6 +221,7 @@ static void run_batch(struct reeve_engine *engine)
         free_reports(items.reports);
         atomic_store(&engine->published, engine->core.sequence);
     }
+    publish_stats(engine); /* who has the answer finds it counted */
     clients_deliver(engine, batch, items.requests);
     if (r == 0) {
         clients_notify(engine);

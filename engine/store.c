@@ -129,6 +129,25 @@ static int lock_directory(struct store *store, struct reeve_error *ret_error)
     return 0;
 }
 
+/* LMDB must not have one environment open twice in a process: closing the one would free the other's reader slots. */
+static int refuse_own_directory(struct store *store, struct reeve_error *ret_error)
+{
+    char path[4200], text[32] = "";
+    snprintf(path, sizeof path, "%s/reeve.lock", store->directory);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0; /* no engine was ever here: a snapshot */
+    const bool own = pread(fd, text, sizeof text - 1, 0) > 0 && strtol(text, NULL, 10) == (long)getpid() &&
+                     flock(fd, LOCK_SH | LOCK_NB) != 0;
+    close(fd);
+    if (!own)
+        return 0;
+    *ret_error = (struct reeve_error){.code = REEVE_ERROR_STORE_LOCKED};
+    snprintf(ret_error->message, sizeof ret_error->message,
+             "%s is open in an engine of this process: reeve_check_engine() checks that", store->directory);
+    return -REEVE_ERROR_STORE_LOCKED;
+}
+
 static int open_tables(struct store *store)
 {
     MDB_txn *txn;
@@ -196,6 +215,8 @@ int store_open(const struct store_options *options, struct store **ret_store, st
         r = make_directory(store, ret_error);
     if (r == 0 && !store->read_only)
         r = lock_directory(store, ret_error);
+    if (r == 0 && store->read_only)
+        r = refuse_own_directory(store, ret_error);
     if (r == 0) {
         const int rc = open_environment(store);
         if (rc == MDB_NOTFOUND)

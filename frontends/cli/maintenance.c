@@ -21,7 +21,7 @@ int maintenance_snapshot(struct cli *cli, const char *path)
 {
     char *directory = path[0] == '/' ? NULL : getcwd(NULL, 0);
     json_t *answer, *params = json_object();
-    /* The daemon has a directory of its own. */
+    /* The daemon has a working directory of its own. */
     json_object_set_new(params, "path", json_sprintf("%s%s%s", directory ? directory : "", directory ? "/" : "", path));
     const int r = cli_call(cli, "snapshot", params, &answer);
     if (r == 0)

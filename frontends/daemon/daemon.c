@@ -154,7 +154,6 @@ static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
     const struct daemon_options *options = &daemon->options;
     const struct ipc_server_options ipc_options_given = {
         .socket_path = options->socket_path,
-        .data_dir = options->data_dir,
         .socket_mode = options->socket_mode_number,
         .socket_owner = options->socket_owner,
         .socket_group = options->socket_group,

@@ -55,7 +55,6 @@ void local_stats(struct ipc_request *request)
 struct maintenance {
     uv_work_t work;
     struct ipc_request *request;
-    const char *data_dir;
     int r;
     struct reeve_error error;
     uint64_t last_sequence; /* snapshot: what it has in it at the least */
@@ -84,7 +83,6 @@ static void maintenance_start(struct ipc_request *request, uv_work_cb work, uv_a
         return;
     }
     job->request = request;
-    job->data_dir = server->data_dir;
     job->work.data = job;
     if (uv_queue_work(server->loop, &job->work, work, after) < 0) {
         free(job);
@@ -168,7 +166,7 @@ static void on_finding(void *arg, const char *line)
 static void check_work(uv_work_t *work)
 {
     struct maintenance *job = work->data;
-    job->r = reeve_check(job->data_dir, on_finding, job, &job->summary, &job->error);
+    job->r = reeve_check_engine(job->request->connection->server->engine, on_finding, job, &job->summary, &job->error);
 }
 
 static void check_done(uv_work_t *work, int status)
@@ -202,9 +200,5 @@ static void check_done(uv_work_t *work, int status)
 
 void local_check(struct ipc_request *request)
 {
-    if (!request->connection->server->data_dir) {
-        refuse(request, REEVE_ERROR_UNAVAILABLE, "", "this server was not told which directory to check");
-        return;
-    }
     maintenance_start(request, check_work, check_done);
 }

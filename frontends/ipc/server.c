@@ -190,7 +190,6 @@ static void server_free(struct ipc_server *server)
         buffer_deinit(&server->spare_buffers[--server->spare_buffers_count]);
     msgpack_zone_destroy(&server->zone);
     free(server->socket_path);
-    free(server->data_dir);
     free(server);
 }
 
@@ -369,8 +368,7 @@ static int fill(struct ipc_server *server, const struct ipc_server_options *opti
     if (!options->socket_path)
         return rpc_error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "socket", "no path of a socket was given");
     server->socket_path = strdup(options->socket_path);
-    server->data_dir = options->data_dir ? strdup(options->data_dir) : NULL;
-    if (!server->socket_path || (options->data_dir && !server->data_dir))
+    if (!server->socket_path)
         return no_memory(ret_error);
     server->log = options->log;
     server->log_arg = options->log_arg;

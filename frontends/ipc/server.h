@@ -30,7 +30,6 @@ extern const unsigned ipc_counters_count;
 /* May start as { 0 }. All of it is copied. */
 struct ipc_server_options {
     const char *socket_path; /* required; what is left of a server that is gone is replaced */
-    const char *data_dir;    /* the directory that `check` verifies; NULL: that method is refused */
     unsigned socket_mode;    /* 0: 0600 */
     /* Names or numbers; NULL: as the process has them. */
     const char *socket_owner;

@@ -33,7 +33,7 @@ struct ipc_server {
     struct ipc_stats stats;
     struct method_table methods;
     struct peer_rules rules;
-    char *socket_path, *data_dir;
+    char *socket_path;
     struct socket_identity socket_identity;
     reeve_log_cb log;
     void *log_arg;
