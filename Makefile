@@ -163,7 +163,7 @@ $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a 
 $(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) -std=c11 $(WARNINGS) $(CFLAGS) $(LDFLAGS) -I$(BUILD)/include -o $@ $< -L$(OUT) -lreeve $(call packages_libs,libuv) \
+	$(Q)$(CC) -std=gnu11 $(WARNINGS) $(CFLAGS) $(LDFLAGS) -I$(BUILD)/include -o $@ $< -L$(OUT) -lreeve $(call packages_libs,libuv) \
 	    -Wl,-rpath,$(abspath $(OUT))
 
 # ---- Testing ----

@@ -76,6 +76,8 @@ int provisioner_open(struct reeve_engine *engine, const struct reeve_provisioner
         free(mailbox);
         return -REEVE_ERROR_NO_MEMORY;
     }
+    /* The host's loop lives as long as the host has something to do, not as long as the engine is open. */
+    uv_unref((uv_handle_t *)&mailbox->async);
     pthread_mutex_init(&mailbox->lock, NULL);
     engine->mailbox = mailbox;
     return 0;
