@@ -300,11 +300,11 @@ static struct store_key cursor_key(const struct reeve_uuid *prefix, const struct
 static int list_organizations(struct reader *reader, const struct reeve_page_params *params)
 {
     const struct store_key cursor = key_uuid(&params->cursor);
+    struct list list = {.table = TABLE_ORGANIZATIONS, .take = take_organization};
+    if (!reeve_uuid_is_nil(&params->cursor))
+        list.from = key_behind(&cursor);
     reader->left = params->limit ? params->limit : UINT64_MAX;
-    return each(reader,
-                (struct list){.table = TABLE_ORGANIZATIONS,
-                              .from = reeve_uuid_is_nil(&params->cursor) ? (struct store_key){0} : key_behind(&cursor),
-                              .take = take_organization});
+    return each(reader, list);
 }
 
 static int list_keys(struct reader *reader, const struct reeve_key_list_params *params)

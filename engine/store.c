@@ -72,6 +72,7 @@ static int translate(int rc)
     case EPERM:
     case EROFS:
     case ENOENT:
+    case EEXIST:
     case ENOTDIR:
         return -REEVE_ERROR_STORE_ACCESS;
     default:

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "frontends/common/nearest.h"
 
 __attribute__((format(printf, 1, 2))) static int usage(const char *format, ...)
 {
@@ -198,25 +199,16 @@ static bool find_any_flag(const struct command_type *command, json_t *params, co
     return find_flag(&params_type_meta, params, name, size, ret) && takes_meta(command, ret->field);
 }
 
-/* How many letters two words share from the start, for a hint. */
-static size_t shared(const char *a, const char *b)
-{
-    size_t n = 0;
-    while (a[n] && a[n] == b[n])
-        n++;
-    return n;
-}
-
 static int unknown_flag(const struct command_type *command, const char *word)
 {
     char best[64] = "", flag[64], noun[32], verb[32];
     for (unsigned i = 0; i < command->params->count; i++) {
         flag_name(command->params->fields[i].name, flag);
-        if (shared(flag, word + 2) > shared(best, word + 2))
+        if (!best[0] || nearest_distance(word + 2, flag) < nearest_distance(word + 2, best))
             memcpy(best, flag, sizeof best);
     }
     command_words(command, noun, verb);
-    if (shared(best, word + 2) >= 2)
+    if (best[0] && nearest_distance(word + 2, best) <= 3)
         return usage("%s is not known; did you mean --%s? `reeve %s %s --help` lists the flags", word, best, noun,
                      verb);
     return usage("%s is not known; `reeve %s %s --help` lists the flags", word, noun, verb);

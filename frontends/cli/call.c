@@ -5,11 +5,6 @@
 #include "base/buffer.h"
 #include "cli.h"
 
-int cli_exit_of(const struct reeve_error *error)
-{
-    return error->code == REEVE_ERROR_UNAVAILABLE ? CLI_UNREACHABLE : CLI_REFUSED;
-}
-
 void cli_print_error(const struct cli *cli, const struct reeve_error *error)
 {
     const char *red = cli->colour ? "\033[31m" : "", *off = cli->colour ? "\033[0m" : "";
@@ -56,7 +51,7 @@ int cli_call(struct cli *cli, const char *method, const json_t *params, json_t *
         struct reeve_error error;
         ipc_error_decode(&message.body, &error);
         cli_print_error(cli, &error);
-        return -cli_exit_of(&error);
+        return -CLI_REFUSED;
     }
     *ret_answer = json_from_msgpack(&message.body);
     return 0;

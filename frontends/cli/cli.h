@@ -55,7 +55,6 @@ void json_to_msgpack(const json_t *json, msgpack_packer *packer);
 int cli_connect(struct cli *cli);
 /* Call a method and give its answer as JSON, which the caller owns. Prints refusals and failures. */
 int cli_call(struct cli *cli, const char *method, const json_t *params, json_t **ret_answer);
-int cli_exit_of(const struct reeve_error *error);
 void cli_print_error(const struct cli *cli, const struct reeve_error *error);
 
 /* ---- output.c ---- */

@@ -41,12 +41,22 @@ static void print_error(const struct reeve_error *error)
 
 /* ---- Stopping ---- */
 
+/* Where no loop runs any more, while the engine is being closed. */
+static void stop_at_once(int number)
+{
+    (void)number;
+    _exit(130);
+}
+
 static void on_ipc_closed(void *arg)
 {
     struct daemon *daemon = arg;
     for (size_t i = 0; i < SIGNAL_COUNT; i++)
         uv_close((uv_handle_t *)&daemon->signals[i], NULL);
     uv_close((uv_handle_t *)&daemon->watchdog, NULL);
+    signal(SIGTERM, stop_at_once);
+    signal(SIGINT, stop_at_once);
+    signal(SIGHUP, SIG_IGN);
 }
 
 static void stop(struct daemon *daemon)
@@ -108,6 +118,7 @@ static void prepare_process(void)
 {
     struct rlimit files;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* until there is something to reload */
     umask(077);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
@@ -182,6 +193,8 @@ static void on_dev(void *arg, const struct reeve_error *error)
             stop(daemon);
         return;
     }
+    if (daemon->stopping) /* asked to stop meanwhile */
+        return;
     printf("\nreeve is serving %s\n\nIn another terminal:\n\n    . %s/dev.env\n    reeve service create --name demo "
            "--provider aws "
            "--region us-east-1 --wait\n    reeve service list\n    reeve watch --from 1\n\nCtrl-C stops it.\n\n",
@@ -216,9 +229,12 @@ static int serve(struct daemon *daemon, struct reeve_error *ret_error)
         stop(daemon);
     else if (!daemon->options.dev)
         announce(daemon);
-    else if (dev_start(daemon->engine, &daemon->loop, daemon->options.data_dir, daemon->options.socket_path, on_dev,
-                       daemon) < 0)
+    else if ((r = dev_start(daemon->engine, &daemon->loop, daemon->options.data_dir, daemon->options.socket_path,
+                            on_dev, daemon)) < 0) {
+        *ret_error = (struct reeve_error){.code = (enum reeve_error_code) - r, .field = "dev"};
+        snprintf(ret_error->message, sizeof ret_error->message, "%s", reeve_error_text(r));
         stop(daemon);
+    }
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     return r;
 }

@@ -51,19 +51,38 @@ static bool write_whole(const char *path, const char *text)
     return done && rename(part, path) == 0;
 }
 
+/* Between quotes of a shell. */
+static void quote(const char *text, char *ret_text, size_t size)
+{
+    size_t used = 0;
+    for (; *text && used + 5 < size; text++) {
+        const char *piece = *text == '\'' ? "'\\''" : NULL;
+        if (piece)
+            memcpy(ret_text + used, piece, 4);
+        else
+            ret_text[used] = *text;
+        used += piece ? 4 : 1;
+    }
+    ret_text[used] = '\0';
+}
+
 /* Absolute, so that it works from wherever the file is read. */
 static void make_absolute(const char *path, char *ret_path, size_t size)
 {
+    char whole[8200];
     char *directory = path[0] == '/' ? NULL : getcwd(NULL, 0);
-    snprintf(ret_path, size, "%s%s%s", directory ? directory : "", directory ? "/" : "", path);
+    if (directory && strncmp(path, "./", 2) == 0)
+        path += 2;
+    snprintf(whole, sizeof whole, "%s%s%s", directory ? directory : "", directory ? "/" : "", path);
     free(directory);
+    quote(whole, ret_path, size);
 }
 
 static void on_key(struct reeve_request *request, const struct reeve_result *result)
 {
     struct dev *dev = request->data;
     const struct reeve_key_created *created = &result->answer.key_created;
-    char text[12288], key_id[37], socket_path[8200];
+    char text[20480], key_id[37], socket_path[16384];
     if (result->error.code) {
         finish(dev, &result->error);
         return;
@@ -78,6 +97,23 @@ static void on_key(struct reeve_request *request, const struct reeve_result *res
         finish(dev, NULL);
     else
         fail(dev, dev->path);
+}
+
+/* A file of an earlier start stays, with the socket of this one. */
+static bool renew(struct dev *dev)
+{
+    char text[20480], kept[2048] = "", socket_path[16384], line[1024];
+    FILE *file = fopen(dev->path, "re");
+    if (!file)
+        return false;
+    while (fgets(line, sizeof line, file)) {
+        if (strncmp(line, "export REEVE_SOCKET=", 20) != 0 && strlen(kept) + strlen(line) < sizeof kept)
+            strcat(kept, line);
+    }
+    fclose(file);
+    make_absolute(dev->socket_path, socket_path, sizeof socket_path);
+    snprintf(text, sizeof text, "export REEVE_SOCKET='%s'\n%s", socket_path, kept);
+    return write_whole(dev->path, text);
 }
 
 static void submit(struct dev *dev, reeve_done_cb on_done)
@@ -104,6 +140,7 @@ static void on_organization(struct reeve_request *request, const struct reeve_re
     dev->request = (struct reeve_request){.command = REEVE_COMMAND_KEY_CREATE};
     dev->request.params.key_create = (struct reeve_key_create_params){
         .organization_id = id, .name = reeve_str("dev"), .role = REEVE_ROLE_ADMIN};
+    dev->request.meta.idempotency_key = reeve_str("dev-key");
     submit(dev, on_key);
 }
 
@@ -123,12 +160,17 @@ int dev_start(struct reeve_engine *engine, uv_loop_t *loop, const char *data_dir
         return r;
     }
     if (access(dev->path, R_OK) == 0) { /* made by an earlier start */
-        finish(dev, NULL);
+        if (renew(dev))
+            finish(dev, NULL);
+        else
+            fail(dev, dev->path);
         return 0;
     }
     dev->request = (struct reeve_request){.command = REEVE_COMMAND_ORGANIZATION_CREATE};
     dev->request.params.organization_create = (struct reeve_organization_create_params){.name = reeve_str("dev"),
                                                                                         .paid = true};
+    /* A start that ended in between has the same answers again. */
+    dev->request.meta.idempotency_key = reeve_str("dev-organization");
     submit(dev, on_organization);
     return 0;
 }

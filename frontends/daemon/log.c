@@ -47,6 +47,10 @@ void log_line(void *arg, enum reeve_log_level level, const char *line)
     if (!atomic_load(&as_json)) {
         char text[1024];
         snprintf(text, sizeof text, "%s %-7s %s", time_text, level_names[level], line);
+        for (char *at = text; *at; at++) { /* what clients name things must not forge lines or colours */
+            if ((unsigned char)*at < ' ' || *at == 0x7f)
+                *at = '?';
+        }
         put_line(text);
         return;
     }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontends/common/nearest.h"
+
 /* Flags that are text; those that are numbers stand in schemas/options.def and frontends/ipc/limits.def. */
 static const struct text_option {
     const char *name;
@@ -64,38 +66,18 @@ __attribute__((format(printf, 3, 4))) static int refuse(struct reeve_error *ret_
 
 /* ---- Finding a row ---- */
 
-/* How many letters must change, for the nearest name. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[64];
-    const size_t length = strlen(b);
-    if (length >= 64)
-        return 64;
-    for (size_t j = 0; j <= length; j++)
-        row[j] = j;
-    for (size_t i = 1; *a; a++, i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= length; j++) {
-            const size_t above = row[j], change = diagonal + (*a != b[j - 1]);
-            const size_t insert = above + 1 < row[j - 1] + 1 ? above + 1 : row[j - 1] + 1;
-            diagonal = above;
-            row[j] = change < insert ? change : insert;
-        }
-    }
-    return row[length];
-}
-
 static const char *nearest(const char *name)
 {
     const char *best = "help";
     struct number_table tables[2];
     number_tables(tables);
     for (size_t i = 0; i < TEXT_COUNT; i++)
-        best = distance(name, texts[i].name) < distance(name, best) ? texts[i].name : best;
+        best = nearest_distance(name, texts[i].name) < nearest_distance(name, best) ? texts[i].name : best;
     for (size_t t = 0; t < 2; t++) {
         for (unsigned i = 0; i < tables[t].count; i++)
-            best = distance(name, tables[t].rows[i].name) < distance(name, best) ? tables[t].rows[i].name : best;
+            best = nearest_distance(name, tables[t].rows[i].name) < nearest_distance(name, best)
+                       ? tables[t].rows[i].name
+                       : best;
     }
     return best;
 }
@@ -195,14 +177,41 @@ struct file_reader {
     FILE *file;
     unsigned line;
     bool failed;
+    char last[64]; /* key of the line before */
 };
 
 /* The lines are counted here: inih as Debian builds it does not tell their numbers. */
 static char *next_line(char *text, int size, void *arg)
 {
     struct file_reader *reader = arg;
+    /* inih would take the rest of a long line for a line of its own. */
+    if (!fgets(text, size, reader->file))
+        return NULL;
     reader->line++;
-    return fgets(text, size, reader->file);
+    if (!strchr(text, '\n') && strlen(text) + 1 == (size_t)size) {
+        refuse(reader->error, "config", "%.150s, line %u: is too long; a line has at most %d bytes", reader->path,
+               reader->line, size - 2);
+        reader->failed = true;
+        return NULL;
+    }
+    return text;
+}
+
+/* An indented line goes on with the value above it, which is of use for the catalogue alone. */
+static int take_line(struct file_reader *reader, const char *name, const char *value, struct reeve_error *ret_error)
+{
+    if (strcmp(name, reader->last) != 0) {
+        snprintf(reader->last, sizeof reader->last, "%s", name);
+        return take(reader->options, name, value, false, ret_error);
+    }
+    if (strcmp(name, "catalogue") != 0)
+        return refuse(ret_error, name, "is given twice, or goes on in an indented line; give it once, on one line");
+    char *whole;
+    if (asprintf(&whole, "%s %s", reader->options->catalogue ? reader->options->catalogue : "", value) < 0)
+        return refuse(ret_error, name, "out of memory");
+    const int r = take(reader->options, name, whole, false, ret_error);
+    free(whole);
+    return r;
 }
 
 static int on_line(void *arg, const char *section, const char *name, const char *value)
@@ -217,7 +226,7 @@ static int on_line(void *arg, const char *section, const char *name, const char 
     else if (strcmp(name, "dev") == 0)
         r = refuse(&error, name, "is a flag only: it is not for machines that stay");
     else
-        r = take(reader->options, name, value ? value : "", false, &error);
+        r = take_line(reader, name, value ? value : "", &error);
     if (r == 0)
         return 1;
     refuse(reader->error, error.field, "%.150s (%.80s, line %u)", error.message, reader->path, reader->line);
