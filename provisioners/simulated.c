@@ -1,14 +1,16 @@
 #include "simulated.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define KINDS 9 /* operation kinds, 0 unused */
+#define KINDS (REEVE_OPERATION_KIND_DELETE_BACKUP + 1) /* operation kinds, 0 unused */
 #define PROGRESS_STEPS 4
 #define PROGRESS_FROM_MS 100
+#define BUSY_MS 5 /* until a report that the engine had no room for is given again */
 
 struct behaviour {
     uint64_t delay_min_ms, delay_max_ms;
@@ -102,8 +104,11 @@ static int take_pair(struct simulated *simulated, char *pair, struct reeve_error
     *value++ = '\0';
     if (strcmp(pair, "seed") == 0) {
         char *end;
+        errno = 0;
         simulated->seed = strtoull(value, &end, 10);
-        return *value && *end == '\0' ? 0 : refuse(ret_error, pair, size, "must be a whole number");
+        return *value >= '0' && *value <= '9' && *end == '\0' && errno == 0
+                   ? 0
+                   : refuse(ret_error, pair, size, "must be a whole number from 0 to 18446744073709551615");
     }
     const char *dot = strchr(pair, '.');
     if (dot) {
@@ -158,8 +163,9 @@ static double draw_fraction(const struct simulated *simulated, const struct reev
 
 /* ---- Answers ---- */
 
-static void answer(const struct simulated *simulated, struct reeve_engine *engine, const struct reeve_uuid *id,
-                   uint64_t attempt, enum reeve_operation_kind kind, double luck)
+/* BUSY: the engine has no room for it now. */
+static int answer(const struct simulated *simulated, struct reeve_engine *engine, const struct reeve_uuid *id,
+                  uint64_t attempt, enum reeve_operation_kind kind, double luck)
 {
     const struct behaviour *behaviour = &simulated->behaviours[kind];
     struct reeve_outcome outcome = {.status = REEVE_OUTCOME_STATUS_DONE};
@@ -173,17 +179,18 @@ static void answer(const struct simulated *simulated, struct reeve_engine *engin
                                          .message = reeve_str("a simulated failure, worth another attempt")};
     else if (kind == REEVE_OPERATION_KIND_BACKUP)
         outcome.size_bytes = 1048576 + draw(simulated, id, 0, 3) % (64 * 1048576);
-    reeve_operation_finish(engine, id, attempt, &outcome);
-    if (behaviour->duplicate > 0 && draw_fraction(simulated, id, attempt, 4) < behaviour->duplicate)
+    const int r = reeve_operation_finish(engine, id, attempt, &outcome);
+    if (r == 0 && behaviour->duplicate > 0 && draw_fraction(simulated, id, attempt, 4) < behaviour->duplicate)
         reeve_operation_finish(engine, id, attempt, &outcome);
+    return r;
 }
 
-static void answer_cancelled(struct reeve_engine *engine, const struct job *job)
+static int answer_cancelled(struct reeve_engine *engine, const struct job *job)
 {
     const struct reeve_outcome outcome = {.status = REEVE_OUTCOME_STATUS_CANCELLED,
                                           .code = reeve_str("cancelled"),
                                           .message = reeve_str("cancelled as asked")};
-    reeve_operation_finish(engine, &job->operation_id, job->attempt, &outcome);
+    return reeve_operation_finish(engine, &job->operation_id, job->attempt, &outcome);
 }
 
 /* ---- The heap of jobs, by next_ms; under the lock ---- */
@@ -266,7 +273,7 @@ static uint64_t next_of(const struct job *job)
     return job->started_ms + length * job->steps / PROGRESS_STEPS;
 }
 
-/* The first job's time has come: progress, or the end. Called without the lock held on the job's behalf. */
+/* The first job's time has come: progress, or the end. Under the lock; what it calls only queues. */
 static void serve_first(struct simulated *simulated)
 {
     struct job *job = heap_pop(simulated);
@@ -276,12 +283,20 @@ static void serve_first(struct simulated *simulated)
         heap_push(simulated, job); /* there is room: it was just taken out */
         return;
     }
-    if (job->task)
-        job->task->data = NULL;
-    if (job->cancelled)
-        answer_cancelled(simulated->engine, job);
-    else
-        answer(simulated, simulated->engine, &job->operation_id, job->attempt, job->kind, job->luck);
+    /* Before the answer: with it the task may be gone. No cancel() comes in between, it takes the lock. */
+    struct reeve_task *task = job->task;
+    if (task)
+        task->data = NULL;
+    const int r = job->cancelled
+                      ? answer_cancelled(simulated->engine, job)
+                      : answer(simulated, simulated->engine, &job->operation_id, job->attempt, job->kind, job->luck);
+    if (r < 0) { /* not taken: the task is still there, and the job too, a little later */
+        if (task)
+            task->data = job;
+        job->due_ms = job->next_ms = now_ms() + BUSY_MS;
+        heap_push(simulated, job);
+        return;
+    }
     free(job);
 }
 
@@ -337,11 +352,10 @@ static void start_job(struct simulated *simulated, struct reeve_task *task)
 static void on_start(void *arg, struct reeve_task *task)
 {
     struct simulated *simulated = arg;
-    if (simulated->immediate && simulated->engine) {
+    if (simulated->immediate && simulated->engine &&
         answer(simulated, simulated->engine, &task->operation_id, task->attempt, task->kind,
-               draw_fraction(simulated, &task->operation_id, task->attempt, 2));
+               draw_fraction(simulated, &task->operation_id, task->attempt, 2)) == 0)
         return;
-    }
     pthread_mutex_lock(&simulated->lock);
     if (!simulated->closed)
         start_job(simulated, task);
