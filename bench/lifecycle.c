@@ -102,7 +102,7 @@ static double rate_of(const struct run_result *result)
 /* The round whose rate is the median. */
 static const struct run_result *median(const struct column *column, enum mode mode, unsigned rounds)
 {
-    double rates[ROUNDS_MAX];
+    double rates[ROUNDS_MAX] = {0};
     for (unsigned i = 0; i < rounds; i++)
         rates[i] = rate_of(&column->results[mode][i]);
     qsort(rates, rounds, sizeof rates[0], compare);
