@@ -10,6 +10,11 @@ ifeq ($(origin CC),default)
 CC       := gcc
 endif
 
+# As many steps at once as there are processors, unless told otherwise: -j is not in MAKEFLAGS yet when this is read.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += $(shell tr '\0' '\n' </proc/$$PPID/cmdline | grep -qE '^(-j|--jobs)' || printf -- '-j%s' "$$(nproc)")
+endif
+
 # One short line for each step; V=1 shows the commands.
 Q        := $(if $(V),,@)
 say      = @$(if $(V),:,printf '  %-7s %s\n' $(1) $(2))
@@ -86,7 +91,7 @@ help:
 	@echo 'make demo         walk one service through its whole life (installs what is missing first)'
 	@echo 'make test         all tests (installs what is missing first); T=name: only those with that name; = make check'
 	@echo 'make test-unit    only the C tests              make test-api   only the black-box tests'
-	@echo 'make lint         format, static analysis, layering, exported symbols'
+	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor; make bench-scale: a million services'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
@@ -100,10 +105,17 @@ setup:
 
 # ---- Compiling ----
 
-# Rewritten only when they change, so that a changed flag rebuilds and nothing else does.
+# Rewritten only when they change, so that a changed flag, or a file that went away, rebuilds and nothing else does.
+COMMAND  := $(CC) $(CPPFLAGS) $(PACKAGE_FLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS)
 $(BUILD)/flags: FORCE
+	@pkg-config --exists $(ENGINE_PACKAGES) $(FRONTEND_PACKAGES) || \
+	    { echo 'Libraries that reeve is built with are missing; `make setup` installs them.' >&2; exit 1; }
 	@mkdir -p $(@D)
-	@echo '$(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(CPPFLAGS) $(FLAGS) $(CFLAGS) $(LDFLAGS)' > $@
+	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' > $@
+
+$(BUILD)/objects: FORCE
+	@mkdir -p $(@D)
+	@echo '$(ENGINE_OBJECTS) $(FRONTEND_OBJECTS)' | cmp -s - $@ || echo '$(ENGINE_OBJECTS) $(FRONTEND_OBJECTS)' > $@
 
 # The generator runs here: it is built without sanitizers or coverage.
 $(BUILD)/generate: schemas/generate.c $(SCHEMAS)
@@ -127,23 +139,23 @@ $(BUILD)/%.o: %.c $(BUILD)/flags | $(GENERATED)
 
 -include $(patsubst %.c,$(BUILD)/%.d,$(ALL_SOURCES))
 
-$(OUT)/libreeve.a: $(ENGINE_OBJECTS)
+$(OUT)/libreeve.a: $(ENGINE_OBJECTS) $(BUILD)/objects
 	$(call say,AR,$@)
 	@rm -f $@
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
-$(OUT)/$(SONAME): $(ENGINE_OBJECTS)
+$(OUT)/$(SONAME): $(ENGINE_OBJECTS) $(BUILD)/objects
 	$(call say,LINK,$@)
-	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--no-undefined $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--no-undefined $(LDFLAGS) -o $@ $(filter %.o,$^) $(ENGINE_LIBS)
 
 $(OUT)/libreeve.so: $(OUT)/$(SONAME)
 	@ln -sf $(SONAME) $@
 
 # What the one binary is made of besides its main(): tests and benches link it too.
-$(BUILD)/libfrontends.a: $(FRONTEND_OBJECTS)
+$(BUILD)/libfrontends.a: $(FRONTEND_OBJECTS) $(BUILD)/objects
 	$(call say,AR,$@)
 	@rm -f $@
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
 
 $(OUT)/reeve: $(BUILD)/frontends/main.o $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	$(call say,LINK,$@)
@@ -179,7 +191,9 @@ test-unit: all $(TESTS)
 test-api: all $(EXAMPLES)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
 
-valgrind: $(TESTS)
+valgrind:
+	@.ci/setup build test valgrind
+	@$(MAKE) --no-print-directory $(TESTS)
 	@for test in $(TESTS); do valgrind -q --leak-check=full --error-exitcode=9 $$test || exit 1; done
 
 coverage:
@@ -192,7 +206,9 @@ coverage:
 
 # ---- Looking after the code ----
 
-lint: format-check static-analysis tidy checksymbols
+lint:
+	@.ci/setup build lint
+	@$(MAKE) --no-print-directory format-check static-analysis tidy checksymbols
 
 format:
 	@clang-format -i $(ALL_SOURCES) $(HEADERS) schemas/generate.c
@@ -205,18 +221,23 @@ static-analysis: $(GENERATED)
 	@cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	    --suppress=missingIncludeSystem --suppress=*:$(BUILD)/include/* -D_GNU_SOURCE -Iengine -Ischemas -I. -I$(BUILD)/include \
 	    --library=posix -j2 engine frontends provisioners bench examples
-	@shellcheck .ci/run .ci/setup $(wildcard examples/*.sh)
+	@shellcheck .ci/run .ci/setup .ci/tidy $(wildcard examples/*.sh)
 	@echo 'static analysis: clean'
 
 tidy: $(GENERATED)
 	@.ci/tidy $(BUILD)
 
+# Everything the header declares is exported, and nothing else.
 checksymbols: $(OUT)/$(SONAME)
-	@foreign=$$(nm -D --defined-only $< | awk '{print $$3}' | grep -v '^reeve_' || true); \
-	if [ -n "$$foreign" ]; then echo "exported without the prefix reeve_: $$foreign" >&2; exit 1; fi
+	@nm -D --defined-only $< | awk '{print $$3}' | LC_ALL=C sort > $(BUILD)/exported
+	@echo '#include <reeve.h>' | $(CC) $(CPPFLAGS) $(PACKAGE_FLAGS) -aux-info $(BUILD)/declared.part -fsyntax-only -x c -
+	@sed -nE 's|^/\* [^ ]*/reeve\.h:[^*]*\*/ extern [^(]*[ *](reeve_[a-z0-9_]+) \(.*|\1|p' $(BUILD)/declared.part | \
+	    LC_ALL=C sort > $(BUILD)/declared
+	@diff $(BUILD)/declared $(BUILD)/exported || { echo 'exports of $< (>) are not what reeve.h declares (<)' >&2; exit 1; }
 	@echo 'exported symbols: clean'
 
 docs: $(BUILD)/generate
+	@.ci/setup docs
 	@$(BUILD)/generate dot > docs/lifecycle.dot
 	@dot -Tsvg docs/lifecycle.dot | sed -e '/^<!-- Generated by/d' -e '/^ Pages: /d' > docs/lifecycle.svg
 	@$(BUILD)/generate markdown > docs/reference.md
@@ -248,6 +269,7 @@ install: all
 	install -m 644 docs/man/reeve.1 $(DESTDIR)$(PREFIX)/share/man/man1/reeve.1
 	install -m 644 docs/man/libreeve.3 $(DESTDIR)$(PREFIX)/share/man/man3/libreeve.3
 	$(OUT)/reeve completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/reeve
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/reeve $(DESTDIR)$(PREFIX)/lib/libreeve.a $(DESTDIR)$(PREFIX)/lib/libreeve.so.$(VERSION) \
