@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "flight.h"
+#include "migrate.h"
 #include "organization.h"
 
 void core_log(struct core *core, enum reeve_log_level level, const char *format, ...)
@@ -125,16 +126,18 @@ void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enu
 
 /* ---- Opening ---- */
 
-#define SCHEMA_VERSION 1
+static void note_number(struct core *core, const char *name, uint64_t number)
+{
+    uint8_t bytes[8];
+    const struct store_key key = key_text(name);
+    put_be64(bytes, number);
+    store_put(core->store, TABLE_META, &key, bytes, sizeof bytes);
+}
 
 static int make_schema(struct core *core, uint64_t now_ms)
 {
-    uint8_t version[8];
-    put_be64(version, SCHEMA_VERSION);
-    const struct store_key version_key = key_text("schema_version"), created_key = key_text("created_ms");
-    store_put(core->store, TABLE_META, &version_key, version, sizeof version);
-    put_be64(version, now_ms);
-    store_put(core->store, TABLE_META, &created_key, version, sizeof version);
+    note_number(core, "schema_version", SCHEMA_VERSION);
+    note_number(core, "created_ms", now_ms);
     return 0;
 }
 
@@ -151,6 +154,14 @@ static int check_schema(struct core *core, uint64_t now_ms, struct reeve_error *
         return error_set(ret_error, REEVE_ERROR_STORE_VERSION, NULL,
                          "the store has schema version %llu, this is reeve %s which knows up to %d: use a newer reeve",
                          (unsigned long long)version, REEVE_VERSION, SCHEMA_VERSION);
+    if (version == SCHEMA_VERSION)
+        return 0;
+    const int r = migrate(core, version);
+    if (r < 0)
+        return error_set(ret_error, (enum reeve_error_code) - r, NULL,
+                         "the store could not be brought from schema version %llu to %d: %s",
+                         (unsigned long long)version, SCHEMA_VERSION, reeve_error_text(r));
+    note_number(core, "schema_version", SCHEMA_VERSION);
     return 0;
 }
 

@@ -42,16 +42,21 @@ static void show(struct watcher *watcher, const struct ipc_message *message)
     json_decref(body);
 }
 
+/* Until the daemon is back and has taken the watch: it may go away again in between. */
 static int reconnect(struct watcher *watcher)
 {
     struct cli *cli = watcher->cli;
     struct reeve_error error;
-    ipc_client_close(cli->client);
-    cli->client = NULL;
+    int r = -CLI_UNREACHABLE;
     fprintf(stderr, "reeve: the daemon is gone, waiting for it\n");
-    while (ipc_client_connect(cli->socket_path, &cli->client, &error) < 0)
-        poll(NULL, 0, RECONNECT_MS);
-    return start(watcher);
+    while (r == -CLI_UNREACHABLE) {
+        ipc_client_close(cli->client);
+        cli->client = NULL;
+        while (ipc_client_connect(cli->socket_path, &cli->client, &error) < 0)
+            poll(NULL, 0, RECONNECT_MS);
+        r = start(watcher);
+    }
+    return r;
 }
 
 static int follow(struct watcher *watcher)

@@ -1,6 +1,7 @@
 """What all black-box tests share."""
 
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -9,6 +10,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 from daemon import Daemon  # noqa: E402
 from tenant import Tenant  # noqa: E402
+
+LIMIT_SECONDS = 300
+
+
+@pytest.fixture(autouse=True)
+def limit():
+    """A test that hangs fails, with where it hung."""
+
+    def ring(*_):
+        raise TimeoutError(f"the test is not done after {LIMIT_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(LIMIT_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -151,8 +151,9 @@ def test_watch_goes_on_over_a_restart(cli, daemon):
         seen = [json.loads(watch.stdout.readline())["sequence"] for _ in range(3)]
         daemon.restart(kill=True)
         cli(*CREATE, "--wait")
-        seen += [json.loads(watch.stdout.readline())["sequence"] for _ in range(2)]
-        assert seen == [1, 2, 3, 4, 5]
+        lines = [watch.stdout.readline() for _ in range(2)]
+        assert all(lines), watch.stderr.read()
+        assert seen + [json.loads(line)["sequence"] for line in lines] == [1, 2, 3, 4, 5]
     finally:
         watch.kill()
         watch.wait()

@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 from daemon import BINARY, FAST
+from rpc import RpcError
 
 
 def serve(*arguments, **more):
@@ -113,10 +114,20 @@ def test_sighup_reloads_what_may_change_and_keeps_the_old_where_the_new_is_wrong
     rpc = daemon.client()
     organization = rpc.call("organization.create", name="x")["id"]
     rpc.call("key.create", organizationId=organization, name="a")
-    for text, word in (("keys-per-org = no\n", "not reloaded"), ("keys-per-org = 5\n", "reloaded limits")):
+
+    def reload(text, word):
         path.write_text(text)
         daemon.process.send_signal(signal.SIGHUP)
         rpc.wait_stats(lambda stats: word in daemon.log())
+
+    def second_key_is_refused():
+        with pytest.raises(RpcError, match="QUOTA_EXCEEDED"):
+            rpc.call("key.create", organizationId=organization, name="b")
+
+    second_key_is_refused()
+    reload("keys-per-org = no\n", "not reloaded")
+    second_key_is_refused()
+    reload("keys-per-org = 5\n", "reloaded limits")
     rpc.call("key.create", organizationId=organization, name="b")
 
 

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "migrate.h"
 #include "tests/lib/fixture.h"
 
 static int setup(void **state)
@@ -231,11 +232,42 @@ static void test_a_newer_schema_is_refused(void **state)
             &(struct store_options){.directory = f->directory, .map_initial_bytes = 1 << 20, .map_max_bytes = 1 << 24},
             &f->store, &error),
         0);
-    put_be64(version, 1);
+    put_be64(version, SCHEMA_VERSION);
     assert_int_equal(store_begin(f->store), 0);
     store_put(f->store, TABLE_META, &key, version, sizeof version);
     assert_int_equal(store_commit(f->store), 0);
     fixture_restart(f, 0);
+}
+
+static void copy_file(const char *from, const char *directory, const char *name)
+{
+    char bytes[256 * 1024];
+    const int fd = open(from, O_RDONLY);
+    assert_true(fd >= 0);
+    const ssize_t size = read(fd, bytes, sizeof bytes);
+    close(fd);
+    assert_true(size > 0 && (size_t)size < sizeof bytes);
+    write_file(directory, name, bytes, (size_t)size);
+}
+
+/* tests/fixtures/schema-1: a service with two backups, as schema version 1 kept them. */
+static void test_an_older_store_is_migrated_on_open(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_error error;
+    struct reeve_check_summary summary;
+    char path[160];
+    snprintf(path, sizeof path, "%s/older", f->directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    copy_file("tests/fixtures/schema-1/data.mdb", path, "data.mdb");
+    assert_int_equal(reeve_check(path, NULL, NULL, &summary, &error), 0);
+    assert_int_equal(summary.schema_version, 1);
+    assert_int_equal(summary.findings, 2); /* no index yet */
+    assert_int_equal(open_error(path, &error), 0);
+    assert_int_equal(reeve_check(path, NULL, NULL, &summary, &error), 0);
+    assert_int_equal(summary.schema_version, SCHEMA_VERSION);
+    assert_true(summary.backups >= 2); /* the schedule may have started one more */
+    assert_int_equal(summary.findings, 0);
 }
 
 /* Put one wrong thing into the store, see that the check finds it, take it out again. */
@@ -316,6 +348,7 @@ int main(void)
         STORY(test_a_second_opener_is_refused),
         STORY(test_wrong_directories_and_files_are_told_apart),
         STORY(test_a_newer_schema_is_refused),
+        STORY(test_an_older_store_is_migrated_on_open),
         STORY(test_the_check_finds_what_is_wrong),
         STORY(test_the_map_grows_by_itself),
     };
