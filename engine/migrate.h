@@ -1,4 +1,5 @@
-/* Older stores are brought to the present schema when they are opened, in the same transaction that notes the version. */
+/* Older stores are brought to the present schema when they are opened, in the same transaction that notes the version.
+ */
 #ifndef REEVE_MIGRATE_H
 #define REEVE_MIGRATE_H
 
