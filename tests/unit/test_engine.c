@@ -1,0 +1,227 @@
+/* The public interface where threads meet: many submitters, a full queue, watchers that lag, closing with work queued.
+ */
+#include <ftw.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+#include <reeve.h>
+#include <uv.h>
+
+#define THREADS 4
+#define EACH 500
+
+struct world {
+    char directory[64];
+    uv_loop_t loop;
+    struct reeve_engine *engine;
+    struct reeve_client *client;
+    size_t answered, refused, lagged;
+    uint64_t next_sequence;
+    struct reeve_watch watch;
+};
+
+static int remove_path(const char *path, const struct stat *stat, int type, struct FTW *ftw)
+{
+    (void)stat, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static void open_world(struct world *world, const struct reeve_limits *limits)
+{
+    struct reeve_error error;
+    *world = (struct world){.directory = "/tmp/reeve-test-XXXXXX"};
+    assert_non_null(mkdtemp(world->directory));
+    const struct reeve_options options = {.data_dir = world->directory, .limits = *limits};
+    assert_int_equal(reeve_open(&options, &world->engine, &error), 0);
+    uv_loop_init(&world->loop);
+    assert_int_equal(reeve_client_open(world->engine, &world->loop, &world->client), 0);
+}
+
+static void close_world(struct world *world)
+{
+    struct reeve_error error;
+    struct reeve_check_summary summary;
+    reeve_client_close(world->client, NULL, NULL);
+    uv_run(&world->loop, UV_RUN_DEFAULT);
+    reeve_close(world->engine);
+    assert_int_equal(uv_loop_close(&world->loop), 0);
+    assert_int_equal(reeve_check(world->directory, NULL, NULL, &summary, &error), 0);
+    assert_int_equal(summary.findings, 0);
+    assert_int_equal(summary.organizations, world->answered - world->refused);
+    nftw(world->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static void on_done(struct reeve_request *request, const struct reeve_result *result)
+{
+    struct world *world = request->data;
+    world->answered++;
+    world->refused += result->error.code != REEVE_OK;
+    free(request);
+}
+
+/* BUSY is tried again: what was taken is answered exactly once. */
+static int submit(struct world *world)
+{
+    struct reeve_request *request = calloc(1, sizeof *request);
+    request->command = REEVE_COMMAND_ORGANIZATION_CREATE;
+    request->params.organization_create.name = reeve_str("acme");
+    request->on_done = on_done;
+    request->data = world;
+    const int r = reeve_submit(world->client, request);
+    if (r < 0)
+        free(request);
+    return r;
+}
+
+static void *submit_many(void *arg)
+{
+    struct world *world = arg;
+    for (int i = 0; i < EACH;)
+        i += submit(world) == 0;
+    return NULL;
+}
+
+static void test_many_threads_submit_and_each_command_is_answered_once(void **state)
+{
+    (void)state;
+    struct world world;
+    pthread_t threads[THREADS];
+    open_world(&world, &(struct reeve_limits){.queue_capacity = 64, .batch_max = 32});
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, submit_many, &world), 0);
+    while (world.answered < THREADS * EACH)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(world.answered, THREADS * EACH);
+    assert_int_equal(world.refused, 0);
+    struct reeve_stats stats;
+    reeve_get_stats(world.engine, &stats);
+    assert_int_equal(stats.commands, THREADS * EACH);
+    assert_true(stats.batch_largest <= 32);
+    close_world(&world);
+}
+
+static void test_a_full_queue_says_so_and_never_blocks(void **state)
+{
+    (void)state;
+    struct world world;
+    size_t taken = 0, busy = 0;
+    open_world(&world, &(struct reeve_limits){.queue_capacity = 1, .batch_max = 1});
+    while (busy < 10) {
+        const int r = submit(&world);
+        taken += r == 0;
+        busy += r == -REEVE_ERROR_BUSY;
+        assert_true(r == 0 || r == -REEVE_ERROR_BUSY);
+    }
+    while (world.answered < taken)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    struct reeve_stats stats;
+    reeve_get_stats(world.engine, &stats);
+    assert_int_equal(stats.queue_full, busy);
+    close_world(&world);
+}
+
+static void test_closing_answers_what_is_queued(void **state)
+{
+    (void)state;
+    struct world world;
+    open_world(&world, &(struct reeve_limits){0});
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(submit(&world), 0);
+    close_world(&world); /* compares what was answered with what is stored */
+    assert_int_equal(world.answered, 1000);
+}
+
+static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
+{
+    struct world *world = watch->data;
+    assert_int_equal(event->sequence, world->next_sequence);
+    world->next_sequence++;
+}
+
+static void on_lagged(struct reeve_watch *watch, uint64_t resume_sequence)
+{
+    struct world *world = watch->data;
+    assert_true(resume_sequence > world->next_sequence);
+    world->next_sequence = resume_sequence;
+    world->lagged++;
+}
+
+static void test_a_watcher_that_pauses_too_long_is_told_where_events_go_on(void **state)
+{
+    (void)state;
+    struct world world;
+    struct reeve_error error;
+    open_world(&world, &(struct reeve_limits){.events_max = 1000});
+    world.next_sequence = 1;
+    world.watch = (struct reeve_watch){
+        .from_sequence = 1, .on_event = on_event, .on_lagged = on_lagged, .data = &world};
+    assert_int_equal(reeve_watch_start(world.client, &world.watch, &error), 0);
+    reeve_watch_pause(&world.watch);
+    for (int i = 0; i < 5000; i++)
+        assert_int_equal(submit(&world), 0);
+    while (world.answered < 5000)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    reeve_watch_resume(&world.watch);
+    while (world.next_sequence <= 5000)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    assert_int_equal(world.lagged, 1);
+    struct reeve_watch late = {.from_sequence = 1, .on_event = on_event, .data = &world};
+    assert_int_equal(reeve_watch_start(world.client, &late, &error), -REEVE_ERROR_LAGGED);
+    assert_true(error.resume_sequence > 1);
+    close_world(&world);
+}
+
+static void test_only_what_changes_something_is_submitted(void **state)
+{
+    (void)state;
+    struct world world;
+    struct reeve_request request = {.command = REEVE_COMMAND_ORGANIZATION_LIST, .on_done = on_done};
+    open_world(&world, &(struct reeve_limits){0});
+    assert_int_equal(reeve_submit(world.client, &request), -REEVE_ERROR_BAD_REQUEST);
+    request = (struct reeve_request){.command = REEVE_COMMAND_ORGANIZATION_CREATE};
+    assert_int_equal(reeve_submit(world.client, &request), -REEVE_ERROR_BAD_REQUEST);
+    close_world(&world);
+}
+
+static void test_wrong_options_name_the_field(void **state)
+{
+    (void)state;
+    struct reeve_engine *engine;
+    struct reeve_error error;
+    assert_int_equal(reeve_open(&(struct reeve_options){0}, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(error.field, "data_dir");
+    struct reeve_options options = {.data_dir = "/tmp", .limits = {.batch_max = 100000000}};
+    assert_int_equal(reeve_open(&options, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(error.field, "batch-max");
+    options = (struct reeve_options){.data_dir = "/tmp", .catalogue = "aws us-east-1"};
+    assert_int_equal(reeve_open(&options, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(error.field, "catalogue");
+    const struct reeve_provisioner provisioner = {.version = 7};
+    options = (struct reeve_options){.data_dir = "/tmp", .provisioner = &provisioner};
+    assert_int_equal(reeve_open(&options, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(error.field, "provisioner.version");
+    assert_null(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_many_threads_submit_and_each_command_is_answered_once),
+        cmocka_unit_test(test_a_full_queue_says_so_and_never_blocks),
+        cmocka_unit_test(test_closing_answers_what_is_queued),
+        cmocka_unit_test(test_a_watcher_that_pauses_too_long_is_told_where_events_go_on),
+        cmocka_unit_test(test_only_what_changes_something_is_submitted),
+        cmocka_unit_test(test_wrong_options_name_the_field),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
