@@ -47,7 +47,7 @@ ifneq ($(SANITIZE),)
 FLAGS    += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SANITIZE)
 else ifneq ($(COVERAGE),)
-FLAGS    += --coverage -O0
+FLAGS    += --coverage -fprofile-update=atomic -O0
 LDFLAGS  += --coverage
 else
 FLAGS    += -D_FORTIFY_SOURCE=2
@@ -193,7 +193,7 @@ test-api: all $(EXAMPLES)
 
 valgrind:
 	@.ci/setup build test valgrind
-	@$(MAKE) --no-print-directory $(TESTS)
+	@$(MAKE) --no-print-directory -s $(TESTS)
 	@for test in $(TESTS); do valgrind -q --leak-check=full --error-exitcode=9 $$test || exit 1; done
 
 coverage:
