@@ -127,7 +127,7 @@ void provisioner_close(struct reeve_engine *engine)
 
 static size_t outcome_size(const struct reeve_outcome *outcome)
 {
-    size_t size = outcome->code.size + outcome->message.size + outcome->handle.size;
+    size_t size = outcome->code.size + outcome->message.size + outcome->handle.size + outcome->version.size;
     size += outcome->endpoints.count * sizeof(struct reeve_endpoint);
     for (size_t i = 0; i < outcome->endpoints.count; i++) {
         const struct reeve_endpoint *endpoint = &outcome->endpoints.items[i];
@@ -162,6 +162,7 @@ static void copy_outcome(struct reeve_outcome *copy, const struct reeve_outcome 
     copy->code = copy_text(&at, outcome->code);
     copy->message = copy_text(&at, outcome->message);
     copy->handle = copy_text(&at, outcome->handle);
+    copy->version = copy_text(&at, outcome->version);
 }
 
 /* What a provisioner returns is input from outside: too much or not text becomes a failure that says so. */
@@ -173,6 +174,8 @@ static struct reeve_outcome checked(const struct reeve_outcome *outcome)
         problem = "the provisioner returned a handle of more than 4096 bytes";
     else if (outcome->endpoints.count > REEVE_ENDPOINTS_MAX)
         problem = "the provisioner returned more than 16 endpoints";
+    else if (outcome->version.size > 50 || !utf8_valid(outcome->version.data, outcome->version.size))
+        problem = "the provisioner returned a version of more than 50 bytes, or one that is not text";
     for (size_t i = 0; !problem && i < outcome->endpoints.count; i++) {
         const struct reeve_endpoint *endpoint = &outcome->endpoints.items[i];
         if (endpoint->port == 0 || endpoint->port > 65535)

@@ -5,12 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TOTAL_STEP_GB 12
-#define TOTAL_MIN_GB 24
-#define TOTAL_MAX_FREE_GB 360
-#define TOTAL_MAX_PAID_GB 720
-#define TOTAL_PRESET_MIN_GB 48
-#define TOTAL_PRESET_MAX_GB 360
+#define REPLICA_PRESET_MIN_GB 16
+#define REPLICA_PRESET_MAX_GB 120
 
 int rule_name(struct reeve_str name, const char *field, struct reeve_error *ret_error)
 {
@@ -105,65 +101,190 @@ int rule_password_hash(struct reeve_str hash, const char *field, uint8_t ret_sha
                      "must be a SHA-256: 44 characters of base64 or 64 of hex, has %zu characters", hash.size);
 }
 
-static int check_total(uint64_t gb, const char *field, bool paid, struct reeve_error *ret_error)
+int rule_double_sha1_hash(struct reeve_str hash, const char *field, uint8_t ret_sha1[20], struct reeve_error *ret_error)
 {
-    const unsigned total_max = paid ? TOTAL_MAX_PAID_GB : TOTAL_MAX_FREE_GB;
+    size_t size = 0;
+    if (hash.size == 40 && sodium_hex2bin(ret_sha1, 20, hash.data, 40, NULL, &size, NULL) == 0 && size == 20)
+        return 0;
+    return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field,
+                     "must be a SHA-1: 40 characters of hex, has %zu characters", hash.size);
+}
+
+/* One of the four memory settings, by how it is counted: totals are three times what one replica has. */
+struct memory_unit {
+    unsigned step_gb, min_gb, max_unpaid_gb, max_paid_gb;
+};
+static const struct memory_unit total_unit = {12, 24, 360, 720}, replica_unit = {4, 8, 120, 356};
+
+static int check_memory(const struct memory_unit *unit, uint64_t gb, const char *field, bool paid,
+                        struct reeve_error *ret_error)
+{
+    const unsigned max = paid ? unit->max_paid_gb : unit->max_unpaid_gb;
     const unsigned long long value = gb;
-    if (gb % TOTAL_STEP_GB != 0)
-        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field, "must be a multiple of %d <number:%llu>",
-                         TOTAL_STEP_GB, value);
-    if (gb < TOTAL_MIN_GB)
-        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field, "must be at least %d <number:%llu>", TOTAL_MIN_GB,
+    if (gb % unit->step_gb != 0)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field, "must be a multiple of %u <number:%llu>",
+                         unit->step_gb, value);
+    if (gb < unit->min_gb)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field, "must be at least %u <number:%llu>", unit->min_gb,
                          value);
-    if (gb > total_max)
+    if (gb > max)
         return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field,
-                         "must be at most %u for %s organizations <number:%llu>", total_max, paid ? "paid" : "unpaid",
-                         value);
+                         "must be at most %u for %s organizations <number:%llu>", max, paid ? "paid" : "unpaid", value);
     return 0;
+}
+
+/* A bound may be given as total or per replica, or both ways where they agree. Sets *gb, per replica, if given. */
+static int take_bound(const struct memory_bound *bound, const char *total_field, const char *replica_field, bool paid,
+                      uint64_t *gb, struct reeve_error *ret_error)
+{
+    int r = 0;
+    if (bound->total_given)
+        r = check_memory(&total_unit, bound->total_gb, total_field, paid, ret_error);
+    if (r == 0 && bound->replica_given)
+        r = check_memory(&replica_unit, bound->replica_gb, replica_field, paid, ret_error);
+    if (r < 0)
+        return r;
+    if (bound->total_given && bound->replica_given && bound->total_gb != 3 * bound->replica_gb)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, replica_field,
+                         "must be a third of %s, or be left out <number:%llu>", total_field,
+                         (unsigned long long)bound->replica_gb);
+    if (bound->total_given)
+        *gb = bound->total_gb / 3;
+    if (bound->replica_given)
+        *gb = bound->replica_gb;
+    return 0;
+}
+
+static bool is_given(const struct memory_bound *bound)
+{
+    return bound->total_given || bound->replica_given;
 }
 
 static int scale_memory(const struct scaling *scaling, bool paid, struct reeve_service *service,
                         struct reeve_error *ret_error)
 {
-    uint64_t min = scaling->min_given ? scaling->min_total_gb : 3 * service->min_replica_memory_gb;
-    uint64_t max = scaling->max_given ? scaling->max_total_gb : 3 * service->max_replica_memory_gb;
-    int r = scaling->min_given ? check_total(min, "minTotalMemoryGb", paid, ret_error) : 0;
-    if (r == 0 && scaling->max_given)
-        r = check_total(max, "maxTotalMemoryGb", paid, ret_error);
+    uint64_t min = service->min_replica_memory_gb, max = service->max_replica_memory_gb;
+    int r = take_bound(&scaling->min, "minTotalMemoryGb", "minReplicaMemoryGb", paid, &min, ret_error);
+    if (r == 0)
+        r = take_bound(&scaling->max, "maxTotalMemoryGb", "maxReplicaMemoryGb", paid, &max, ret_error);
     if (r < 0)
         return r;
     /* Presets of a new service give way to what was asked for. */
     if (max == 0)
-        max = min > TOTAL_PRESET_MAX_GB ? min : TOTAL_PRESET_MAX_GB;
+        max = min > REPLICA_PRESET_MAX_GB ? min : REPLICA_PRESET_MAX_GB;
     if (min == 0)
-        min = max < TOTAL_PRESET_MIN_GB ? max : TOTAL_PRESET_MIN_GB;
+        min = max < REPLICA_PRESET_MIN_GB ? max : REPLICA_PRESET_MIN_GB;
+    if (min > max && (scaling->min.replica_given || scaling->max.replica_given))
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST,
+                         scaling->max.replica_given ? "maxReplicaMemoryGb" : "minReplicaMemoryGb",
+                         "the smallest memory of a replica (%llu) must not be above the largest (%llu)",
+                         (unsigned long long)min, (unsigned long long)max);
     if (min > max)
         return error_set(ret_error, REEVE_ERROR_BAD_REQUEST,
-                         scaling->max_given ? "maxTotalMemoryGb" : "minTotalMemoryGb",
+                         scaling->max.total_given ? "maxTotalMemoryGb" : "minTotalMemoryGb",
                          "the smallest total memory (%llu) must not be above the largest (%llu)",
-                         (unsigned long long)min, (unsigned long long)max);
-    service->min_replica_memory_gb = min / 3;
-    service->max_replica_memory_gb = max / 3;
+                         (unsigned long long)(3 * min), (unsigned long long)(3 * max));
+    service->min_replica_memory_gb = min;
+    service->max_replica_memory_gb = max;
+    return 0;
+}
+
+static int scale_development(const struct scaling *scaling, struct reeve_error *ret_error)
+{
+    const char *field = scaling->min.total_given     ? "minTotalMemoryGb"
+                        : scaling->max.total_given   ? "maxTotalMemoryGb"
+                        : scaling->min.replica_given ? "minReplicaMemoryGb"
+                                                     : "maxReplicaMemoryGb";
+    if (is_given(&scaling->min) || is_given(&scaling->max))
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field,
+                         "is available only for 'production' services; this one is 'development'");
+    if (scaling->num_replicas > 1)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "numReplicas",
+                         "is always 1 for 'development' services <number:%llu>",
+                         (unsigned long long)scaling->num_replicas);
+    if (scaling->idle_given && !scaling->idle_scaling)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "idleScaling",
+                         "is always true for 'development' services <boolean:false>");
     return 0;
 }
 
 int rule_scaling(const struct scaling *scaling, bool paid, struct reeve_service *service, struct reeve_error *ret_error)
 {
-    if (service->tier == REEVE_TIER_DEVELOPMENT) {
-        if (scaling->min_given || scaling->max_given)
-            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST,
-                             scaling->min_given ? "minTotalMemoryGb" : "maxTotalMemoryGb",
-                             "is available only for 'production' services; this one is 'development'");
-        if (scaling->idle_given && !scaling->idle_scaling)
-            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "idleScaling",
-                             "is always true for 'development' services <boolean:false>");
-    } else {
-        const int r = scale_memory(scaling, paid, service, ret_error);
-        if (r < 0)
-            return r;
-    }
+    const int r = service->tier == REEVE_TIER_DEVELOPMENT ? scale_development(scaling, ret_error)
+                                                          : scale_memory(scaling, paid, service, ret_error);
+    if (r < 0)
+        return r;
+    if (scaling->num_replicas)
+        service->num_replicas = scaling->num_replicas;
+    if (scaling->autoscaling_mode)
+        service->autoscaling_mode = scaling->autoscaling_mode;
     if (scaling->idle_given)
         service->idle_scaling = scaling->idle_scaling;
+    if (scaling->idle_timeout_minutes)
+        service->idle_timeout_minutes = scaling->idle_timeout_minutes;
+    return 0;
+}
+
+/* ---- Tags ---- */
+
+#define TAGS_MAX 50
+#define TAG_KEY_MAX 128
+#define TAG_VALUE_MAX 256
+
+static bool is_tag_text(struct reeve_str text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        const char c = text.data[i];
+        const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && c != '-' && c != '_' && c != '.')
+            return false;
+    }
+    return true;
+}
+
+int rule_tags(const struct reeve_tag_list *tags, const char *field, struct reeve_error *ret_error)
+{
+    if (tags->count > TAGS_MAX)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field, "may have %d tags at the most, has %zu", TAGS_MAX,
+                         tags->count);
+    for (size_t i = 0; i < tags->count; i++) {
+        char path[64];
+        const struct reeve_tag *tag = &tags->items[i];
+        const bool key_fits = tag->key.size >= 1 && tag->key.size <= TAG_KEY_MAX && is_tag_text(tag->key);
+        snprintf(path, sizeof path, "%s[%zu].%s", field, i, key_fits ? "value" : "key");
+        if (!key_fits || tag->value.size > TAG_VALUE_MAX || !is_tag_text(tag->value))
+            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path,
+                             "must have from %d to %d letters, digits, '-', '_' and '.' only", key_fits ? 0 : 1,
+                             key_fits ? TAG_VALUE_MAX : TAG_KEY_MAX);
+    }
+    return 0;
+}
+
+static bool has_key(const struct reeve_tag_list *tags, size_t from, struct reeve_str key)
+{
+    for (size_t i = from; i < tags->count; i++) {
+        if (bytes_equal(tags->items[i].key.data, tags->items[i].key.size, key.data, key.size))
+            return true;
+    }
+    return false;
+}
+
+int tags_patch(struct core *core, const struct reeve_tag_list *tags, const struct reeve_tag_list *remove,
+               const struct reeve_tag_list *add, struct reeve_tag_list *ret_tags)
+{
+    struct reeve_tag *items = core_alloc(core, (tags->count + add->count) * sizeof *items + 1);
+    if (!items)
+        return -REEVE_ERROR_NO_MEMORY;
+    size_t count = 0;
+    for (size_t i = 0; i < tags->count; i++) {
+        if (!has_key(remove, 0, tags->items[i].key) && !has_key(add, 0, tags->items[i].key))
+            items[count++] = tags->items[i];
+    }
+    for (size_t i = 0; i < add->count; i++) {
+        if (!has_key(add, i + 1, add->items[i].key))
+            items[count++] = add->items[i];
+    }
+    *ret_tags = (struct reeve_tag_list){items, count};
     return 0;
 }
 

@@ -15,15 +15,29 @@ int rule_access_list(const struct reeve_access_entry_list *list, const char *fie
 /* base64 or hex of a SHA-256 into 32 bytes. */
 int rule_password_hash(struct reeve_str hash, const char *field, uint8_t ret_sha256[32], struct reeve_error *ret_error);
 
-/* What is asked for, and what it is set to. Totals in GB; 0 where not given. */
+/* hex of a SHA-1 of a SHA-1 into 20 bytes. */
+int rule_double_sha1_hash(struct reeve_str hash, const char *field, uint8_t ret_sha1[20],
+                          struct reeve_error *ret_error);
+
+/* What is asked for. 0 and false where not given. */
+struct memory_bound {
+    bool total_given, replica_given;
+    uint64_t total_gb, replica_gb;
+};
 struct scaling {
-    bool min_given, max_given, idle_given;
-    uint64_t min_total_gb, max_total_gb;
-    bool idle_scaling;
+    struct memory_bound min, max;
+    bool idle_given, idle_scaling;
+    uint64_t idle_timeout_minutes, num_replicas;
+    enum reeve_autoscaling_mode autoscaling_mode;
 };
 /* Apply to a service: its tier and present values count. */
 int rule_scaling(const struct scaling *scaling, bool paid, struct reeve_service *service,
                  struct reeve_error *ret_error);
+
+int rule_tags(const struct reeve_tag_list *tags, const char *field, struct reeve_error *ret_error);
+/* Remove by key, then add: one tag per key, the later one counts. */
+int tags_patch(struct core *core, const struct reeve_tag_list *tags, const struct reeve_tag_list *remove,
+               const struct reeve_tag_list *add, struct reeve_tag_list *ret_tags);
 
 int rule_backup_configuration(const struct reeve_backup_configuration *configuration, struct reeve_error *ret_error);
 

@@ -16,6 +16,12 @@ void service_derive(struct reeve_service *service, const struct reeve_uuid *orga
     /* The totals of the API are three times the memory of a replica, whatever their number. */
     service->min_total_memory_gb = 3 * service->min_replica_memory_gb;
     service->max_total_memory_gb = 3 * service->max_replica_memory_gb;
+    service->is_primary = true;
+    /* Records from before these fields were stored. */
+    if (service->num_replicas == 0)
+        service->num_replicas = service->tier == REEVE_TIER_DEVELOPMENT ? 1 : 3;
+    if (service->release_channel == REEVE_RELEASE_CHANNEL_UNSET)
+        service->release_channel = REEVE_RELEASE_CHANNEL_DEFAULT;
 }
 
 uint64_t service_due_ms(const struct reeve_service *service)
@@ -125,6 +131,8 @@ static void take_result(struct core *core, struct reeve_service *service, const 
         service->endpoints = outcome->endpoints;
     if (outcome->handle.size)
         service->handle = outcome->handle;
+    if (outcome->version.size)
+        service->version = outcome->version;
     service->operation = (struct reeve_operation){0};
     core->delta.operations_done++;
 }
@@ -296,6 +304,7 @@ static void step_event(struct core *core, const struct reeve_service *service, e
         .to = service->state,
         .generation = service->generation,
         .actor = cut(step->actor, ACTOR_SIZE_MAX),
+        .changed = step->changed,
     };
     if (step->input == INPUT_BACKUP)
         event.backup_to = REEVE_BACKUP_STATE_IN_PROGRESS;

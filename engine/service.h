@@ -17,6 +17,7 @@ struct service_edit {
 struct step {
     enum lifecycle_input input;
     struct reeve_str actor;
+    struct reeve_str changed;            /* commands that change what is asked for: the fields, for the event */
     const struct flight *flight;         /* OP_* */
     const struct reeve_outcome *outcome; /* OP_* */
     struct reeve_failure reason;         /* HEALTH_LOST */

@@ -11,6 +11,8 @@
 #define PASSWORD_SIZE 24
 #define NATIVE_PORT 9440
 #define HTTPS_PORT 8443
+#define MYSQL_PORT 3306
+#define DOUBLE_SHA1_SIZE 20
 
 static int not_found(struct reeve_error *ret_error, const char *what)
 {
@@ -38,28 +40,46 @@ static struct reeve_str new_password(struct core *core)
     return (struct reeve_str){text, PASSWORD_SIZE};
 }
 
-/* Sets the hash of the service; the password is filled in where it was generated. */
-static int take_password(struct core *core, struct reeve_service *service, struct reeve_str hash, bool hash_given,
+/* Hashes that were asked for; both may be absent. */
+struct password_wish {
+    bool sha256_given;
+    struct reeve_str sha256, double_sha1;
+};
+
+static void hash_password(struct reeve_str password, uint8_t sha256[32])
+{
+    crypto_hash_sha256(sha256, (const unsigned char *)password.data, password.size);
+}
+
+/* Sets the hashes of the service; the password is filled in where it was generated. A hash for the MySQL protocol
+ * counts only beside the other one: alone it would belong to no password anybody knows. */
+static int take_password(struct core *core, struct reeve_service *service, const struct password_wish *wish,
                          struct reeve_str *ret_password, struct reeve_error *ret_error)
 {
-    uint8_t *sha256 = core_alloc(core, crypto_hash_sha256_BYTES);
-    if (!sha256)
+    uint8_t *sha256 = core_alloc(core, crypto_hash_sha256_BYTES), *sha1 = core_alloc(core, DOUBLE_SHA1_SIZE);
+    int r = 0;
+    if (!sha256 || !sha1)
         return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
     *ret_password = (struct reeve_str){0};
-    if (hash_given) {
-        const int r = rule_password_hash(hash, "newPasswordHash", sha256, ret_error);
-        if (r < 0)
-            return r;
-    } else {
+    if (wish->sha256_given)
+        r = rule_password_hash(wish->sha256, "newPasswordHash", sha256, ret_error);
+    if (r == 0 && wish->double_sha1.size)
+        r = rule_double_sha1_hash(wish->double_sha1, "newDoubleSha1Hash", sha1, ret_error);
+    if (r < 0)
+        return r;
+    if (!wish->sha256_given) {
         *ret_password = new_password(core);
-        crypto_hash_sha256(sha256, (const unsigned char *)ret_password->data, ret_password->size);
+        hash_password(*ret_password, sha256);
     }
+    const bool has_sha1 = wish->sha256_given && wish->double_sha1.size;
     service->password_sha256 = (struct reeve_str){(const char *)sha256, crypto_hash_sha256_BYTES};
+    service->password_double_sha1 = has_sha1 ? (struct reeve_str){(const char *)sha1, DOUBLE_SHA1_SIZE}
+                                             : (struct reeve_str){0};
     return 0;
 }
 
 /* <10 characters>.<region>.<provider>.<domain>, the same for all protocols and for the service's whole life. */
-static void make_endpoints(struct core *core, struct reeve_service *service)
+static struct reeve_str make_host(struct core *core, const struct reeve_service *service)
 {
     static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789";
     char name[11] = "", host[256];
@@ -70,14 +90,64 @@ static void make_endpoints(struct core *core, struct reeve_service *service)
     const int size = snprintf(host, sizeof host, "%s.%.*s.%.*s.%.*s", name, (int)service->region.size,
                               service->region.data, (int)service->provider.size, service->provider.data,
                               (int)core->endpoint_domain.size, core->endpoint_domain.data);
+    return core_copy(core, (struct reeve_str){host, (size_t)size < sizeof host ? (size_t)size : sizeof host - 1});
+}
+
+static void make_endpoints(struct core *core, struct reeve_service *service)
+{
     struct reeve_endpoint *endpoints = core_alloc(core, 2 * sizeof *endpoints);
-    const struct reeve_str copy = core_copy(
-        core, (struct reeve_str){host, (size_t)size < sizeof host ? (size_t)size : sizeof host - 1});
+    const struct reeve_str host = make_host(core, service);
     if (!endpoints)
         return;
-    endpoints[0] = (struct reeve_endpoint){.protocol = reeve_str("nativesecure"), .host = copy, .port = NATIVE_PORT};
-    endpoints[1] = (struct reeve_endpoint){.protocol = reeve_str("https"), .host = copy, .port = HTTPS_PORT};
+    endpoints[0] = (struct reeve_endpoint){.protocol = reeve_str("nativesecure"), .host = host, .port = NATIVE_PORT};
+    endpoints[1] = (struct reeve_endpoint){.protocol = reeve_str("https"), .host = host, .port = HTTPS_PORT};
     service->endpoints = (struct reeve_endpoint_list){endpoints, 2};
+}
+
+static bool is_mysql(struct reeve_str protocol)
+{
+    return bytes_equal(protocol.data, protocol.size, "mysql", 5);
+}
+
+/* The endpoint of the MySQL protocol stands last, with a user of its own; the others keep their places. */
+static void show_mysql(struct core *core, struct reeve_service *service)
+{
+    const struct reeve_endpoint_list *before = &service->endpoints;
+    struct reeve_endpoint *endpoints = core_alloc(core, (before->count + 1) * sizeof *endpoints);
+    size_t count = 0;
+    char user[32];
+    if (!endpoints || before->count == 0)
+        return;
+    for (size_t i = 0; i < before->count; i++) {
+        if (!is_mysql(before->items[i].protocol))
+            endpoints[count++] = before->items[i];
+    }
+    const struct reeve_str host = before->items[0].host;
+    const char *dot = memchr(host.data, '.', host.size);
+    const size_t name_size = dot ? (size_t)(dot - host.data) : host.size;
+    snprintf(user, sizeof user, "mysql4%.*s", (int)(name_size < 20 ? name_size : 20), host.data);
+    if (service->mysql_enabled)
+        endpoints[count++] = (struct reeve_endpoint){.protocol = reeve_str("mysql"),
+                                                     .host = host,
+                                                     .port = MYSQL_PORT,
+                                                     .username = core_copy(core, reeve_str(user))};
+    service->endpoints = (struct reeve_endpoint_list){endpoints, count};
+}
+
+static int take_switches(const struct reeve_endpoint_switch_list *switches, struct reeve_service *service,
+                         struct reeve_error *ret_error)
+{
+    for (size_t i = 0; i < switches->count; i++) {
+        char path[64];
+        const struct reeve_str protocol = switches->items[i].protocol;
+        snprintf(path, sizeof path, "endpoints[%zu].protocol", i);
+        if (!is_mysql(protocol))
+            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path,
+                             "must be 'mysql', the others are always on <string:%.*s>",
+                             (int)utf8_cut(protocol.data, protocol.size, 40), protocol.data);
+        service->mysql_enabled = switches->items[i].enabled;
+    }
+    return 0;
 }
 
 /* A restore needs a finished backup of the same organization, provider, region and tier. */
@@ -113,18 +183,29 @@ static int take_backup(struct core *core, const struct reeve_service_create_para
     return 0;
 }
 
+/* The parameters of create and scale have the same names. */
+#define BOUND(params, COMMAND, WHICH, which)                                                                           \
+    {                                                                                                                  \
+        .total_given = GIVEN(params, REEVE_GIVEN_##COMMAND##_##WHICH##_TOTAL_MEMORY_GB,                                \
+                             (params)->which##_total_memory_gb),                                                       \
+        .total_gb = (params)->which##_total_memory_gb,                                                                 \
+        .replica_given = GIVEN(params, REEVE_GIVEN_##COMMAND##_##WHICH##_REPLICA_MEMORY_GB,                            \
+                               (params)->which##_replica_memory_gb),                                                   \
+        .replica_gb = (params)->which##_replica_memory_gb,                                                             \
+    }
+#define SCALING(params, COMMAND)                                                                                       \
+    {                                                                                                                  \
+        .min = BOUND(params, COMMAND, MIN, min), .max = BOUND(params, COMMAND, MAX, max),                              \
+        .idle_given = GIVEN(params, REEVE_GIVEN_##COMMAND##_IDLE_SCALING, (params)->idle_scaling),                     \
+        .idle_scaling = (params)->idle_scaling, .idle_timeout_minutes = (params)->idle_timeout_minutes,                \
+        .num_replicas = (params)->num_replicas, .autoscaling_mode = (params)->autoscaling_mode,                        \
+    }
+
 static int check_create(struct core *core, const struct reeve_service_create_params *params,
                         const struct reeve_organization *organization, struct reeve_service *service,
                         struct reeve_error *ret_error)
 {
-    const struct scaling scaling = {
-        .min_given = GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_MIN_TOTAL_MEMORY_GB, params->min_total_memory_gb),
-        .max_given = GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_MAX_TOTAL_MEMORY_GB, params->max_total_memory_gb),
-        .idle_given = GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_IDLE_SCALING, params->idle_scaling),
-        .min_total_gb = params->min_total_memory_gb,
-        .max_total_gb = params->max_total_memory_gb,
-        .idle_scaling = params->idle_scaling,
-    };
+    const struct scaling scaling = SCALING(params, SERVICE_CREATE);
     int r = rule_name(params->name, "name", ret_error);
     if (r == 0)
         r = rule_region(core->catalogue, params->provider, params->region, ret_error);
@@ -132,6 +213,13 @@ static int check_create(struct core *core, const struct reeve_service_create_par
         r = rule_access_list(&params->ip_access_list, "ipAccessList", core->limits.ip_access_entries_max, ret_error);
     if (r == 0)
         r = rule_scaling(&scaling, organization->paid, service, ret_error);
+    if (r == 0)
+        r = rule_tags(&params->tags, "tags", ret_error);
+    if (r == 0)
+        r = take_switches(&params->endpoints, service, ret_error);
+    if (r == 0 && params->is_readonly)
+        r = error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "isReadonly",
+                      "must be false: services share no storage <boolean:true>");
     if (r < 0)
         return r;
     const uint64_t quota = organization->service_quota ? organization->service_quota : core->limits.services_per_org;
@@ -156,8 +244,9 @@ int service_create(struct core *core, const struct reeve_request *request, struc
                    .region = params->region,
                    .tier = params->tier,
                    .idle_scaling = true,
-                   .idle_timeout_minutes = params->idle_timeout_minutes ? params->idle_timeout_minutes
-                                                                        : IDLE_TIMEOUT_PRESET_MINUTES,
+                   .idle_timeout_minutes = IDLE_TIMEOUT_PRESET_MINUTES,
+                   .num_replicas = params->tier == REEVE_TIER_DEVELOPMENT ? 1 : 3,
+                   .release_channel = params->release_channel ? params->release_channel : REEVE_RELEASE_CHANNEL_DEFAULT,
                    .created_ms = core->now_ms,
                    .desired = 1,
                    .backup_configuration = {.period_hours = 24,
@@ -167,18 +256,27 @@ int service_create(struct core *core, const struct reeve_request *request, struc
     int r = check_create(core, params, organization, service, &result->error);
     struct reeve_str password = {0};
     if (r == 0)
-        r = take_password(core, service, params->password_hash,
-                          GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_PASSWORD_HASH, params->password_hash.size),
-                          &password, &result->error);
+        r = take_password(
+            core, service,
+            &(struct password_wish){GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_PASSWORD_HASH, params->password_hash.size),
+                                    params->password_hash, params->double_sha1_hash},
+            &password, &result->error);
     if (r == 0)
         r = access_list_patch(core, &(struct reeve_access_entry_list){0}, &(struct reeve_access_entry_list){0},
                               &params->ip_access_list, &service->ip_access_list);
+    if (r == 0)
+        r = tags_patch(core, &(struct reeve_tag_list){0}, &(struct reeve_tag_list){0}, &params->tags, &service->tags);
     if (r < 0)
         return r;
     make_endpoints(core, service);
+    show_mysql(core, service);
     bool changed;
-    r = service_step(core, &edit, &(struct step){.input = INPUT_CREATE, .actor = request->actor}, &changed,
-                     &result->error);
+    const struct step step = {
+        .input = INPUT_CREATE,
+        .actor = request->actor,
+        .changed = reeve_uuid_is_nil(&params->backup_id) ? (struct reeve_str){0} : reeve_str("backup"),
+    };
+    r = service_step(core, &edit, &step, &changed, &result->error);
     if (r < 0)
         return r;
     organization->service_count++;
@@ -205,12 +303,12 @@ static int load_for(struct core *core, const struct reeve_request *request, cons
 
 /* A change of what is asked for, and the step that brings it about. */
 static int change_desired(struct core *core, const struct reeve_request *request, struct service_edit *edit,
-                          enum lifecycle_input input, struct reeve_error *ret_error)
+                          enum lifecycle_input input, const char *fields, struct reeve_error *ret_error)
 {
     bool changed;
     edit->record.desired++;
-    const int r = service_step(core, edit, &(struct step){.input = input, .actor = request->actor}, &changed,
-                               ret_error);
+    const struct step step = {.input = input, .actor = request->actor, .changed = core_copy(core, reeve_str(fields))};
+    const int r = service_step(core, edit, &step, &changed, ret_error);
     if (r == 0)
         service_save(core, edit);
     service_derive(&edit->record, &edit->record.organization_id, &edit->record.id);
@@ -226,51 +324,85 @@ static int check_state(const struct service_edit *edit, enum lifecycle_input inp
     return -REEVE_ERROR_CONFLICT;
 }
 
+static void append_word(char *words, size_t size, bool wanted, const char *word)
+{
+    const size_t used = strlen(words);
+    if (wanted)
+        snprintf(words + used, size - used, "%s%s", used ? "," : "", word);
+}
+
+static int check_update(struct core *core, const struct reeve_service_update_params *params,
+                        const struct service_edit *edit, struct reeve_error *ret_error)
+{
+    int r = 0;
+    if (GIVEN(params, REEVE_GIVEN_SERVICE_UPDATE_NAME, params->name.size))
+        r = rule_name(params->name, "name", ret_error);
+    if (r == 0)
+        r = rule_access_list(&params->ip_access_list.add, "ipAccessList.add", core->limits.ip_access_entries_max,
+                             ret_error);
+    if (r == 0)
+        r = rule_tags(&params->tags.add, "tags.add", ret_error);
+    if (r == 0)
+        r = check_state(edit, INPUT_UPDATE, ret_error);
+    return r;
+}
+
+/* Take over what was given; *ret_fields says what that was. */
+static int apply_update(struct core *core, const struct reeve_service_update_params *params,
+                        struct reeve_service *service, char ret_fields[64], struct reeve_error *ret_error)
+{
+    const struct reeve_access_patch_params *access = &params->ip_access_list;
+    const struct reeve_tag_patch_params *tags = &params->tags;
+    const bool has_access = access->add.count || access->remove.count, has_tags = tags->add.count || tags->remove.count;
+    ret_fields[0] = '\0';
+    append_word(ret_fields, 64, params->name.size, "name");
+    append_word(ret_fields, 64, has_access, "ip_access_list");
+    append_word(ret_fields, 64, has_tags, "tags");
+    append_word(ret_fields, 64, params->release_channel, "release_channel");
+    append_word(ret_fields, 64, params->endpoints.count, "mysql");
+    if (params->name.size)
+        service->name = params->name;
+    if (params->release_channel)
+        service->release_channel = params->release_channel;
+    int r = take_switches(&params->endpoints, service, ret_error);
+    if (r == 0 && params->endpoints.count)
+        show_mysql(core, service);
+    if (r == 0 && has_access)
+        r = access_list_patch(core, &service->ip_access_list, &access->remove, &access->add, &service->ip_access_list);
+    if (r == 0 && has_tags)
+        r = tags_patch(core, &service->tags, &tags->remove, &tags->add, &service->tags);
+    if (r == 0)
+        r = rule_access_list(&service->ip_access_list, "ipAccessList", core->limits.ip_access_entries_max, ret_error);
+    if (r == 0)
+        r = rule_tags(&service->tags, "tags", ret_error);
+    return r;
+}
+
 int service_update(struct core *core, const struct reeve_request *request, struct reeve_result *result)
 {
     const struct reeve_service_update_params *params = &request->params.service_update;
-    const struct reeve_access_patch_params *patch = &params->ip_access_list;
     struct service_edit edit;
+    char fields[64];
     int r = load_for(core, request, &params->organization_id, &params->service_id, &edit, &result->error);
-    if (r == 0 && GIVEN(params, REEVE_GIVEN_SERVICE_UPDATE_NAME, params->name.size))
-        r = rule_name(params->name, "name", &result->error);
     if (r == 0)
-        r = rule_access_list(&patch->add, "ipAccessList.add", core->limits.ip_access_entries_max, &result->error);
+        r = check_update(core, params, &edit, &result->error);
     if (r == 0)
-        r = check_state(&edit, INPUT_UPDATE, &result->error);
-    if (r < 0)
-        return r;
-    struct reeve_service *service = &edit.record;
-    const bool has_patch = patch->add.count || patch->remove.count;
-    if (!params->name.size && !has_patch) { /* an empty update is fine and changes nothing */
-        result->answer.service = *service;
-        return 0;
-    }
-    if (params->name.size)
-        service->name = params->name;
-    if (has_patch)
-        r = access_list_patch(core, &service->ip_access_list, &patch->remove, &patch->add, &service->ip_access_list);
-    if (r == 0)
-        r = rule_access_list(&service->ip_access_list, "ipAccessList", core->limits.ip_access_entries_max,
-                             &result->error);
-    if (r == 0)
-        r = change_desired(core, request, &edit, INPUT_UPDATE, &result->error);
-    result->answer.service = *service;
+        r = apply_update(core, params, &edit.record, fields, &result->error);
+    if (r == 0 && fields[0]) /* an empty update is fine and changes nothing */
+        r = change_desired(core, request, &edit, INPUT_UPDATE, fields, &result->error);
+    result->answer.service = edit.record;
     return r;
 }
 
 int service_scale(struct core *core, const struct reeve_request *request, struct reeve_result *result)
 {
     const struct reeve_service_scale_params *params = &request->params.service_scale;
-    const struct scaling scaling = {
-        .min_given = GIVEN(params, REEVE_GIVEN_SERVICE_SCALE_MIN_TOTAL_MEMORY_GB, params->min_total_memory_gb),
-        .max_given = GIVEN(params, REEVE_GIVEN_SERVICE_SCALE_MAX_TOTAL_MEMORY_GB, params->max_total_memory_gb),
-        .idle_given = GIVEN(params, REEVE_GIVEN_SERVICE_SCALE_IDLE_SCALING, params->idle_scaling),
-        .min_total_gb = params->min_total_memory_gb,
-        .max_total_gb = params->max_total_memory_gb,
-        .idle_scaling = params->idle_scaling,
-    };
+    const struct scaling scaling = SCALING(params, SERVICE_SCALE);
+    const bool memory = scaling.min.total_given || scaling.min.replica_given || scaling.max.total_given ||
+                        scaling.max.replica_given;
+    const bool idling = scaling.idle_given || scaling.idle_timeout_minutes;
     struct service_edit edit;
+    char fields[64] = "";
     int r = load_for(core, request, &params->organization_id, &params->service_id, &edit, &result->error);
     if (r < 0)
         return r;
@@ -281,18 +413,14 @@ int service_scale(struct core *core, const struct reeve_request *request, struct
     r = check_state(&edit, INPUT_SCALE, &result->error);
     if (r == 0)
         r = rule_scaling(&scaling, organization->paid, service, &result->error);
-    if (r < 0)
-        return r;
-    if (params->idle_timeout_minutes)
-        service->idle_timeout_minutes = params->idle_timeout_minutes;
-    else if (!scaling.min_given && !scaling.max_given && !scaling.idle_given) {
-        result->answer.service = *service;
-        return 0;
-    }
-    if (service->state == REEVE_SERVICE_STATE_RUNNING)
+    append_word(fields, sizeof fields, memory, "memory");
+    append_word(fields, sizeof fields, idling, "idling");
+    append_word(fields, sizeof fields, scaling.num_replicas || scaling.autoscaling_mode, "replicas");
+    if (r == 0 && idling && service->state == REEVE_SERVICE_STATE_RUNNING)
         service->idle_at_ms = service->idle_scaling ? core->now_ms + service->idle_timeout_minutes * UINT64_C(60000)
                                                     : 0;
-    r = change_desired(core, request, &edit, INPUT_SCALE, &result->error);
+    if (r == 0 && fields[0])
+        r = change_desired(core, request, &edit, INPUT_SCALE, fields, &result->error);
     result->answer.service = *service;
     return r;
 }
@@ -300,15 +428,16 @@ int service_scale(struct core *core, const struct reeve_request *request, struct
 int service_set_password(struct core *core, const struct reeve_request *request, struct reeve_result *result)
 {
     const struct reeve_service_set_password_params *params = &request->params.service_set_password;
+    const struct password_wish wish = {
+        GIVEN(params, REEVE_GIVEN_SERVICE_SET_PASSWORD_PASSWORD_HASH, params->password_hash.size),
+        params->password_hash, params->double_sha1_hash};
     struct service_edit edit;
     int r = load_for(core, request, &params->organization_id, &params->service_id, &edit, &result->error);
     struct reeve_str password = {0};
     if (r == 0)
-        r = take_password(core, &edit.record, params->password_hash,
-                          GIVEN(params, REEVE_GIVEN_SERVICE_SET_PASSWORD_PASSWORD_HASH, params->password_hash.size),
-                          &password, &result->error);
+        r = take_password(core, &edit.record, &wish, &password, &result->error);
     if (r == 0)
-        r = change_desired(core, request, &edit, INPUT_SET_PASSWORD, &result->error);
+        r = change_desired(core, request, &edit, INPUT_SET_PASSWORD, "password", &result->error);
     if (r == 0)
         result->answer.password.password = password;
     return r;
