@@ -30,7 +30,7 @@ BUILD    := build/$(FLAVOUR)
 OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
 
 ENGINE_PACKAGES   := lmdb msgpack libuv libsodium
-FRONTEND_PACKAGES := jansson inih
+FRONTEND_PACKAGES := jansson inih libmicrohttpd gnutls zlib
 TEST_PACKAGES     := cmocka
 
 # The packages are looked up once they are there: `make help`, `make setup` and `make clean` need none of them.

@@ -24,14 +24,21 @@ static int find_for(struct core *core, const struct reeve_request *request, cons
 static void save(struct core *core, const struct reeve_key *key, uint64_t expires_before_ms)
 {
     const struct store_key store_key = key_pair(&key->organization_id, &key->id);
+    const struct store_key index = key_uuid(&key->id);
     core_save(core, TABLE_KEYS, &store_key, &record_type_key, key);
+    if (key->generation == 1)
+        store_put(core->store, TABLE_KEY_INDEX, &index, &key->organization_id, sizeof key->organization_id);
+    core->keys_changed = true;
     core_move_due(core, expires_before_ms, key->expires_ms, DUE_KEY, &key->organization_id, &key->id);
 }
 
 static void remove_key(struct core *core, const struct reeve_key *key)
 {
     const struct store_key store_key = key_pair(&key->organization_id, &key->id);
+    const struct store_key index = key_uuid(&key->id);
     store_delete(core->store, TABLE_KEYS, &store_key);
+    store_delete(core->store, TABLE_KEY_INDEX, &index);
+    core->keys_changed = true;
     core_move_due(core, key->expires_ms, 0, DUE_KEY, &key->organization_id, &key->id);
     struct reeve_organization *organization = organization_find(core, &key->organization_id);
     if (organization && organization->key_count > 0) {

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "rules.h"
+#include "state_counts.h"
 
 #define HOUR_MS UINT64_C(3600000)
 
@@ -43,6 +44,7 @@ bool backup_load(struct core *core, const struct reeve_uuid *service_id, const s
     ret_edit->record.service_id = *service_id;
     ret_edit->record.id = *backup_id;
     ret_edit->queued_before = ret_edit->record.operation.queued;
+    ret_edit->state_before = ret_edit->record.state;
     ret_edit->due_before_ms = backup_due_ms(&ret_edit->record);
     return true;
 }
@@ -62,6 +64,7 @@ void backup_save(struct core *core, struct backup_edit *edit)
             store_put(core->store, TABLE_BACKUP_INDEX, &index, &backup->service_id, sizeof backup->service_id);
     }
     const struct operation_owner owner = owner_of(backup);
+    state_counts_move_backup(core, edit->state_before, backup->state);
     operation_move_queue(core, &owner, edit->queued_before, &backup->operation);
     core_move_due(core, edit->due_before_ms, gone ? 0 : backup_due_ms(backup), DUE_BACKUP, &backup->service_id,
                   &backup->id);

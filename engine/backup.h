@@ -8,6 +8,7 @@
 struct backup_edit {
     struct reeve_backup record;
     uint64_t queued_before, due_before_ms;
+    enum reeve_backup_state state_before;
 };
 
 bool backup_load(struct core *core, const struct reeve_uuid *service_id, const struct reeve_uuid *backup_id,

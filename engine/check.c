@@ -7,6 +7,7 @@
 #include "backup.h"
 #include "engine.h"
 #include "service.h"
+#include "state_counts.h"
 
 struct checker {
     struct store_read read;
@@ -15,6 +16,7 @@ struct checker {
     void *arg;
     struct reeve_check_summary *summary;
     uint64_t previous_sequence;
+    struct reeve_state_counts counts;
 };
 
 __attribute__((format(printf, 2, 3))) static void finding(struct checker *checker, const char *format, ...)
@@ -139,6 +141,11 @@ static bool check_key(void *arg, const struct store_item *item)
     place("keys", item, text);
     if (!exists(checker, TABLE_ORGANIZATIONS, &owner))
         finding(checker, "%s: its organization is missing", text);
+    const struct store_key index = key_uuid(&key_id);
+    struct reeve_str value;
+    if (!store_read_get(&checker->read, TABLE_KEY_INDEX, &index, &value) || value.size != 16 ||
+        memcmp(value.data, &organization_id, 16) != 0)
+        finding(checker, "%s: its entry in the index is missing or wrong", text);
     if (record.secret_sha256.size != 32)
         finding(checker, "%s: its hash does not have 32 bytes", text);
     check_due(checker, text, record.expires_ms, DUE_KEY, &organization_id, &key_id);
@@ -157,6 +164,7 @@ static bool check_service(void *arg, const struct store_item *item)
     const struct reeve_uuid organization_id = uuid_at(item->key), service_id = uuid_at(item->key + 16);
     const struct store_key owner = key_uuid(&organization_id);
     place("services", item, text);
+    checker->counts.services[service.state < REEVE_SERVICE_STATE_COUNT ? service.state : 0]++;
     const char *problem = service_check(&service);
     if (problem)
         finding(checker, "%s: %s", text, problem);
@@ -187,6 +195,7 @@ static bool check_backup(void *arg, const struct store_item *item)
     const struct store_key index = key_uuid(&backup_id);
     struct reeve_str value;
     place("backups", item, text);
+    checker->counts.backups[backup.state < REEVE_BACKUP_STATE_COUNT ? backup.state : 0]++;
     const char *problem = backup_check(&backup);
     if (problem)
         finding(checker, "%s: %s", text, problem);
@@ -209,6 +218,20 @@ static bool check_index(void *arg, const struct store_item *item)
             return true;
     }
     finding(checker, "%s: there is no such backup", place("backup_index", item, text));
+    return true;
+}
+
+static bool check_key_index(void *arg, const struct store_item *item)
+{
+    struct checker *checker = arg;
+    char text[160];
+    if (item->key_size == 16 && item->value_size == 16) {
+        const struct reeve_uuid organization_id = uuid_at(item->value), key_id = uuid_at(item->key);
+        const struct store_key key = key_pair(&organization_id, &key_id);
+        if (exists(checker, TABLE_KEYS, &key))
+            return true;
+    }
+    finding(checker, "%s: there is no such key", place("key_index", item, text));
     return true;
 }
 
@@ -338,6 +361,18 @@ static void check_meta(struct checker *checker)
         checker->summary->schema_version = get_be64((const uint8_t *)value.data);
 }
 
+/* After all services and backups have been counted. */
+static void check_counts(struct checker *checker)
+{
+    const struct store_key key = key_text(STATE_COUNTS_KEY);
+    struct reeve_state_counts stored = {{0}, {0}};
+    struct reeve_str value;
+    if (store_read_get(&checker->read, TABLE_META, &key, &value) && !state_counts_decode(value, &stored))
+        finding(checker, "meta: the numbers of services and backups by state are malformed");
+    else if (memcmp(&stored, &checker->counts, sizeof stored) != 0)
+        finding(checker, "meta: the numbers of services and backups by state are not what there is");
+}
+
 static void check_all(struct checker *checker)
 {
     static const struct {
@@ -349,6 +384,7 @@ static void check_all(struct checker *checker)
         {TABLE_SERVICES, check_service},
         {TABLE_BACKUPS, check_backup},
         {TABLE_BACKUP_INDEX, check_index},
+        {TABLE_KEY_INDEX, check_key_index},
         {TABLE_EVENTS, check_event},
         {TABLE_QUEUE, check_queue},
         {TABLE_DUE, check_due_row},
@@ -357,6 +393,7 @@ static void check_all(struct checker *checker)
     check_meta(checker);
     for (size_t i = 0; i < sizeof visits / sizeof visits[0]; i++)
         store_read_each(&checker->read, visits[i].table, &(struct store_key){0}, false, visits[i].visit, checker);
+    check_counts(checker);
     checker->summary->last_sequence = checker->previous_sequence;
     if (checker->read.error < 0)
         finding(checker, "the store could not be read to its end: %s", reeve_error_text(checker->read.error));

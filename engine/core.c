@@ -10,6 +10,7 @@
 #include "flight.h"
 #include "migrate.h"
 #include "organization.h"
+#include "state_counts.h"
 
 void core_log(struct core *core, enum reeve_log_level level, const char *format, ...)
 {
@@ -170,6 +171,7 @@ static void restore_counters(struct core *core, uint64_t now_ms)
 {
     struct store_item item;
     core->opened_ms = now_ms;
+    state_counts_load(core);
     if (store_last(core->store, TABLE_EVENTS, &item) && item.key_size == 8) {
         core->sequence = get_be64(item.key);
         if (store_seek(core->store, TABLE_EVENTS, &(struct store_key){0}, &item) && item.key_size == 8)
@@ -238,6 +240,9 @@ int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t
     core->next_sequence = core->sequence;
     core->next_queue_number = core->queue_number;
     core->next_event_count = core->event_count;
+    core->next_state_counts = core->state_counts;
+    core->next_state_counts_changed = false;
+    core->keys_changed = false;
     core->actions_first = core->actions_last = NULL;
     map_clear(&core->organizations);
     core->fault = 0;
@@ -274,6 +279,7 @@ int core_commit(struct core *core)
 {
     organizations_flush(core);
     trim_events(core);
+    state_counts_save(core);
     schedule_note_next(core);
     if (core->fault < 0 && store_batch_error(core->store) == 0) {
         store_abort(core->store);
@@ -285,6 +291,7 @@ int core_commit(struct core *core)
     core->sequence = core->next_sequence;
     core->queue_number = core->next_queue_number;
     core->event_count = core->next_event_count;
+    core->state_counts = core->next_state_counts;
     if (core->overdue_spent)
         core->overdue_mono_ms = core->mono_ms;
     add_counters(core);

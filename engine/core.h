@@ -80,6 +80,7 @@ struct core {
     uint64_t sequence;     /* newest event */
     uint64_t queue_number; /* newest place in the dispatch queue */
     uint64_t event_count;
+    struct reeve_state_counts state_counts;
     uint64_t opened_ms;
 
     /* this batch */
@@ -89,6 +90,9 @@ struct core {
     uint8_t seed[CORE_SEED_SIZE];
     uint32_t random_used;
     uint64_t next_sequence, next_queue_number, next_event_count;
+    struct reeve_state_counts next_state_counts;
+    bool next_state_counts_changed;
+    bool keys_changed; /* what is remembered of keys no longer counts */
     struct action *actions_first, *actions_last;
     struct map organizations; /* organization id -> struct reeve_organization in the arena, read or changed */
     int fault;                /* the first fault (not refusal) in this batch */

@@ -92,6 +92,17 @@ static void take_reload(struct reeve_engine *engine)
     pthread_mutex_unlock(&engine->state_lock);
 }
 
+/* Bucket i takes what is not above 2 to the power of i; the last one takes the rest. */
+static void count_in(struct reeve_histogram *histogram, uint64_t value)
+{
+    unsigned bucket = 0;
+    while (bucket < REEVE_HISTOGRAM_BUCKETS - 1 && value > UINT64_C(1) << bucket)
+        bucket++;
+    histogram->buckets[bucket]++;
+    histogram->sum += value;
+    histogram->count++;
+}
+
 /* Apply everything and make it durable. */
 static int make_durable(struct reeve_engine *engine, struct batch *batch, const struct inbox_items *items)
 {
@@ -112,7 +123,10 @@ static int make_durable(struct reeve_engine *engine, struct batch *batch, const 
         core_due(&engine->core);
         const uint64_t before_ns = clock_mono_ns();
         r = core_commit(&engine->core);
-        engine->core.stats.commit_ns += clock_mono_ns() - before_ns;
+        const uint64_t commit_ns = clock_mono_ns() - before_ns;
+        engine->core.stats.commit_ns += commit_ns;
+        if (r == 0)
+            count_in(&engine->core.stats.commit_us, commit_ns / 1000);
     } while (r == STORE_GROWN);
     sodium_memzero(seed, sizeof seed);
     return r;
@@ -158,6 +172,7 @@ static void count_batch(struct reeve_engine *engine, const struct inbox_items *i
     const uint64_t inputs = items->request_count + items->report_count;
     stats->batches++;
     stats->batch_inputs += inputs;
+    count_in(&stats->batch_size, inputs);
     if (inputs > stats->batch_largest)
         stats->batch_largest = inputs;
 }
@@ -174,6 +189,8 @@ static void publish_stats(struct reeve_engine *engine)
     stats->map_used_bytes = store.map_used_bytes;
     pthread_mutex_lock(&engine->state_lock);
     engine->stats = *stats;
+    engine->state_counts = engine->core.state_counts;
+    engine->limits = engine->core.limits;
     pthread_mutex_unlock(&engine->state_lock);
 }
 
@@ -219,8 +236,11 @@ static void run_batch(struct reeve_engine *engine)
         engine->failing = false;
         count_batch(engine, &items);
         free_reports(items.reports);
+        if (engine->core.keys_changed)
+            atomic_fetch_add(&engine->key_epoch, 1);
         atomic_store(&engine->published, engine->core.sequence);
     }
+    atomic_store(&engine->refusing, engine->failing);
     publish_stats(engine); /* who has the answer finds it counted */
     clients_deliver(engine, batch, items.requests);
     if (r == 0) {
@@ -349,6 +369,7 @@ static int open_core(struct reeve_engine *engine, const struct reeve_options *op
     clock_start(&engine->clock, clock_wall_ns(), clock_mono_ns(), last_event_ns(engine->store));
     r = core_init(core, engine->clock.now_ns / 1000000, ret_error);
     atomic_store(&engine->published, core->sequence);
+    publish_stats(engine);
     return r;
 }
 
@@ -383,6 +404,7 @@ static void free_engine(struct reeve_engine *engine)
     pthread_mutex_destroy(&engine->clients_lock);
     pthread_mutex_destroy(&engine->state_lock);
     pthread_mutex_destroy(&engine->log_lock);
+    key_cache_free(engine->key_cache);
     free(engine->data_dir);
     free(engine->endpoint_domain);
     free(engine);
@@ -401,7 +423,8 @@ static struct reeve_engine *new_engine(const struct reeve_options *options)
     engine->log_level = options->log_level ? options->log_level : REEVE_LOG_INFO;
     engine->data_dir = strdup(options->data_dir);
     engine->endpoint_domain = strdup(options->endpoint_domain ? options->endpoint_domain : "reeve.local");
-    if (!engine->data_dir || !engine->endpoint_domain) {
+    engine->key_cache = key_cache_new();
+    if (!engine->data_dir || !engine->endpoint_domain || !engine->key_cache) {
         free_engine(engine);
         return NULL;
     }
@@ -506,4 +529,23 @@ uint64_t reeve_last_sequence(struct reeve_engine *engine)
 int reeve_snapshot(struct reeve_engine *engine, const char *path, struct reeve_error *ret_error)
 {
     return store_copy(engine->store, path, ret_error);
+}
+
+void reeve_get_state_counts(struct reeve_engine *engine, struct reeve_state_counts *ret_counts)
+{
+    pthread_mutex_lock(&engine->state_lock);
+    *ret_counts = engine->state_counts;
+    pthread_mutex_unlock(&engine->state_lock);
+}
+
+void reeve_get_limits(struct reeve_engine *engine, struct reeve_limits *ret_limits)
+{
+    pthread_mutex_lock(&engine->state_lock);
+    *ret_limits = engine->limits;
+    pthread_mutex_unlock(&engine->state_lock);
+}
+
+bool reeve_is_writable(struct reeve_engine *engine)
+{
+    return !atomic_load(&engine->refusing);
 }

@@ -28,8 +28,13 @@ struct reeve_engine {
     pthread_mutex_t clients_lock;
     struct reeve_client *clients;
     atomic_uint_fast64_t published; /* newest event that may be read */
-    pthread_mutex_t state_lock;     /* stats, pending, spare_batches */
+    atomic_uint_fast64_t key_epoch; /* grows with each batch that changed a key */
+    struct key_cache *key_cache;
+    atomic_bool refusing;       /* the last batch could not be made durable */
+    pthread_mutex_t state_lock; /* stats, pending, spare_batches */
     struct reeve_stats stats;
+    struct reeve_state_counts state_counts;
+    struct reeve_limits limits; /* of the core, as they hold now */
     struct reeve_limits pending_limits;
     struct catalogue *pending_catalogue;
     bool reload_wanted;
@@ -62,6 +67,10 @@ void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const c
 void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests);
 void clients_notify(struct reeve_engine *engine);
 void batch_release(struct batch *batch);
+
+/* authenticate.c */
+struct key_cache *key_cache_new(void);
+void key_cache_free(struct key_cache *cache);
 
 /* provisioner.c: the core's hooks. */
 int provisioner_open(struct reeve_engine *engine, const struct reeve_provisioner *provisioner);

@@ -5,7 +5,7 @@
 
 #include "core.h"
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 /* In a batch. Returns 0 or a negative code; the store has `version`, which is older than SCHEMA_VERSION. */
 int migrate(struct core *core, uint64_t version);

@@ -131,8 +131,11 @@ static void remove_keys(struct core *core, const struct reeve_uuid *organization
         struct reeve_key record;
         if (!core_load(core, TABLE_KEYS, &key, &record_type_key, &record))
             return;
+        const struct store_key index = key_uuid(&key_id);
         core_move_due(core, record.expires_ms, 0, DUE_KEY, organization_id, &key_id);
         store_delete(core->store, TABLE_KEYS, &key);
+        store_delete(core->store, TABLE_KEY_INDEX, &index);
+        core->keys_changed = true;
     }
 }
 

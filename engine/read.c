@@ -202,13 +202,20 @@ static int take_service(struct reader *reader, const struct list *list, const ui
     return r;
 }
 
+static void derive_backup(struct reeve_backup *backup, const uint8_t *key)
+{
+    const uint64_t now_ms = clock_wall_ns() / 1000000;
+    const uint64_t end_ms = backup->finished_ms ? backup->finished_ms : now_ms;
+    backup->service_id = uuid_at(key);
+    backup->id = uuid_at(key + 16);
+    backup->duration_s = end_ms > backup->started_ms ? (end_ms - backup->started_ms) / 1000 : 0;
+}
+
 static int decode_backup(struct reader *reader, const uint8_t *key, struct reeve_str value, struct reeve_backup *ret)
 {
     const int r = codec_decode_stored(&record_type_backup, value.data, value.size, &reader->arena, ret);
-    if (r == 0) {
-        ret->service_id = uuid_at(key);
-        ret->id = uuid_at(key + 16);
-    }
+    if (r == 0)
+        derive_backup(ret, key);
     return r;
 }
 
@@ -461,8 +468,7 @@ static int get_backup(struct reader *reader, const struct reeve_backup_params *p
         return r;
     if (!uuid_equal(&backup.organization_id, &params->organization_id))
         return error_set(reader->error, REEVE_ERROR_NOT_FOUND, NULL, "there is no such backup");
-    backup.service_id = params->service_id;
-    backup.id = params->backup_id;
+    derive_backup(&backup, key.bytes);
     hand_out(reader, &backup);
     return 0;
 }

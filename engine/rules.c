@@ -1,9 +1,10 @@
 #include "rules.h"
 
-#include <arpa/inet.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "base/network.h"
 
 #define REPLICA_PRESET_MIN_GB 16
 #define REPLICA_PRESET_MAX_GB 120
@@ -42,32 +43,6 @@ int rule_region(const struct catalogue *catalogue, struct reeve_str provider, st
     return 0;
 }
 
-/* An address, or an address with a prefix length that fits it. */
-static bool is_source(struct reeve_str source)
-{
-    char address[INET6_ADDRSTRLEN + 1];
-    unsigned char binary[16];
-    const char *slash = memchr(source.data, '/', source.size);
-    const size_t size = slash ? (size_t)(slash - source.data) : source.size;
-    if (size == 0 || size >= sizeof address)
-        return false;
-    memcpy(address, source.data, size);
-    address[size] = '\0';
-    const bool v4 = inet_pton(AF_INET, address, binary) == 1;
-    if (!v4 && inet_pton(AF_INET6, address, binary) != 1)
-        return false;
-    if (!slash)
-        return true;
-    const size_t digits = source.size - size - 1;
-    unsigned prefix = 0;
-    for (size_t i = 0; i < digits; i++) {
-        if (slash[1 + i] < '0' || slash[1 + i] > '9')
-            return false;
-        prefix = prefix * 10 + (unsigned)(slash[1 + i] - '0');
-    }
-    return digits > 0 && digits <= 3 && prefix <= (v4 ? 32U : 128U);
-}
-
 int rule_access_list(const struct reeve_access_entry_list *list, const char *field, uint64_t count_max,
                      struct reeve_error *ret_error)
 {
@@ -76,11 +51,12 @@ int rule_access_list(const struct reeve_access_entry_list *list, const char *fie
                          (unsigned long long)count_max, list->count);
     for (size_t i = 0; i < list->count; i++) {
         char path[64];
+        struct network network;
         const struct reeve_str source = list->items[i].source;
         snprintf(path, sizeof path, "%s[%zu].source", field, i);
         if (source.size == 0)
             return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
-        if (!is_source(source))
+        if (!network_parse(source.data, source.size, &network))
             return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path,
                              "must be an IPv4 or IPv6 address or network like 10.0.0.0/8 <string:%.*s>",
                              (int)(source.size < 64 ? source.size : 64), source.data);

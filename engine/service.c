@@ -5,6 +5,7 @@
 
 #include "backup.h"
 #include "organization.h"
+#include "state_counts.h"
 
 #define MINUTE_MS UINT64_C(60000)
 
@@ -80,6 +81,7 @@ bool service_load(struct core *core, const struct reeve_uuid *organization_id, c
         return false;
     service_derive(&ret_edit->record, organization_id, service_id);
     ret_edit->queued_before = ret_edit->record.operation.queued;
+    ret_edit->state_before = ret_edit->record.state;
     ret_edit->due_before_ms = service_due_ms(&ret_edit->record);
     return true;
 }
@@ -101,6 +103,7 @@ void service_save(struct core *core, struct service_edit *edit)
         core_save(core, TABLE_SERVICES, &key, &record_type_service, service);
     }
     const struct operation_owner owner = owner_of(service);
+    state_counts_move_service(core, edit->state_before, service->state);
     operation_move_queue(core, &owner, edit->queued_before, &service->operation);
     core_move_due(core, edit->due_before_ms, gone ? 0 : service_due_ms(service), DUE_SERVICE, &service->organization_id,
                   &service->id);

@@ -11,6 +11,7 @@
 struct service_edit {
     struct reeve_service record;
     uint64_t queued_before, due_before_ms;
+    enum reeve_service_state state_before;
 };
 
 /* What a step is told besides its input. */

@@ -28,6 +28,7 @@ static const char *const table_names[TABLE_COUNT] = {
     [TABLE_DUE] = "due",
     [TABLE_IDEMPOTENCY] = "idempotency",
     [TABLE_BACKUP_INDEX] = "backup_index",
+    [TABLE_KEY_INDEX] = "key_index",
 };
 
 struct store {

@@ -18,6 +18,7 @@ enum store_table {
     TABLE_SERVICES,      /* organization ‖ service -> record */
     TABLE_BACKUPS,       /* service ‖ backup -> record */
     TABLE_BACKUP_INDEX,  /* backup -> service: a restore names only the backup */
+    TABLE_KEY_INDEX,     /* key -> organization: who asks names only the key */
     TABLE_EVENTS,        /* sequence -> record, appended */
     TABLE_QUEUE, /* organization ‖ number -> operation ‖ service [‖ backup]: operations ready or in flight */
     TABLE_DUE,   /* time ‖ kind ‖ key -> nothing: what has to be looked at then */

@@ -121,8 +121,13 @@ static void numbers(void)
 #define OPTION(c_name, flag, preset, min, max, unit, text)                                                             \
     printf("    uint64_t %s; /* %s; default %llu %s */\n", #c_name, text, preset##ULL, unit);
 #include "options.def"
-    printf("};\n\nstruct reeve_stats {\n");
+    printf("};\n\n/* How often a value was measured: bucket i counts those that are above 2^(i-1) and not above 2^i, "
+           "the last one "
+           "all\n * that are larger. */\n#define REEVE_HISTOGRAM_BUCKETS 24\nstruct reeve_histogram {\n    uint64_t "
+           "count, sum;\n    "
+           "uint64_t buckets[REEVE_HISTOGRAM_BUCKETS];\n};\n\nstruct reeve_stats {\n");
 #define COUNTER(c_name, name, kind, text) printf("    uint64_t %s; /* %s */\n", #c_name, text);
+#define HISTOGRAM(c_name, text) printf("    struct reeve_histogram %s; /* %s */\n", #c_name, text);
 #include "counters.def"
     printf("};\n");
 }

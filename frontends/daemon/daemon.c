@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "dev.h"
+#include "frontends/http/server.h"
 #include "frontends/ipc/server.h"
 #include "log.h"
 #include "notify.h"
@@ -30,6 +31,10 @@ struct daemon {
     struct simulated *simulated;
     struct reeve_engine *engine;
     struct ipc_server *ipc;
+    struct ipc_stats ipc_stats; /* for the metrics page */
+    struct http_server *http;
+    char url[128], cloud_url[128];
+    unsigned frontends_open;
     bool stopping;
     int exit_code;
 };
@@ -48,9 +53,8 @@ static void stop_at_once(int number)
     _exit(130);
 }
 
-static void on_ipc_closed(void *arg)
+static void close_handles(struct daemon *daemon)
 {
-    struct daemon *daemon = arg;
     for (size_t i = 0; i < SIGNAL_COUNT; i++)
         uv_close((uv_handle_t *)&daemon->signals[i], NULL);
     uv_close((uv_handle_t *)&daemon->watchdog, NULL);
@@ -59,14 +63,25 @@ static void on_ipc_closed(void *arg)
     signal(SIGHUP, SIG_IGN);
 }
 
+static void on_frontend_closed(void *arg)
+{
+    struct daemon *daemon = arg;
+    if (--daemon->frontends_open == 0)
+        close_handles(daemon);
+}
+
 static void stop(struct daemon *daemon)
 {
     daemon->stopping = true;
     notify_send("STOPPING=1");
+    daemon->frontends_open = 1U + (daemon->ipc ? 1 : 0) + (daemon->http ? 1 : 0);
+    if (daemon->http)
+        http_server_close(daemon->http, on_frontend_closed, daemon);
+    daemon->http = NULL;
     if (daemon->ipc)
-        ipc_server_close(daemon->ipc, on_ipc_closed, daemon);
-    else
-        on_ipc_closed(daemon);
+        ipc_server_close(daemon->ipc, on_frontend_closed, daemon);
+    daemon->ipc = NULL;
+    on_frontend_closed(daemon);
 }
 
 static void reload(struct daemon *daemon)
@@ -81,9 +96,12 @@ static void reload(struct daemon *daemon)
     if (r == 0) {
         log_configure(daemon->options.log_json, fresh.log_level_number);
         ipc_server_reload(daemon->ipc, &fresh.ipc_limits);
-        log_format(REEVE_LOG_INFO, "reloaded limits, catalogue and log level");
+        r = daemon->http ? http_server_reload(daemon->http, &fresh.http_limits, &error) : 0;
+    }
+    if (r == 0) {
+        log_format(REEVE_LOG_INFO, "reloaded limits, catalogue, log level and certificate");
     } else {
-        log_format(REEVE_LOG_ERROR, "not reloaded, all stays as it was: %s%s%s", error.field,
+        log_format(REEVE_LOG_ERROR, "not reloaded, what is at fault stays as it was: %s%s%s", error.field,
                    error.field[0] ? ": " : "", error.message);
     }
     daemon_options_free(&fresh);
@@ -176,6 +194,55 @@ static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
     return ipc_server_open(&ipc_options_given, &daemon->loop, daemon->engine, &daemon->ipc, ret_error);
 }
 
+/* The counters of the socket, for the metrics page of the HTTP server. */
+static size_t ipc_counters_now(void *arg, const struct counter_type **ret_types, const void **ret_values)
+{
+    struct daemon *daemon = arg;
+    if (!daemon->ipc)
+        return 0;
+    ipc_server_get_stats(daemon->ipc, &daemon->ipc_stats);
+    *ret_types = ipc_counters;
+    *ret_values = &daemon->ipc_stats;
+    return ipc_counters_count;
+}
+
+/* The first address of each dialect is the one that is told. */
+static void note_urls(struct daemon *daemon)
+{
+    enum http_dialect dialect;
+    const char *address;
+    for (unsigned i = 0; (address = http_server_address(daemon->http, i, &dialect)); i++) {
+        char *url = dialect == HTTP_PLAIN ? daemon->url : daemon->cloud_url;
+        if (!url[0])
+            snprintf(url, sizeof daemon->url, "http%s://%s", daemon->options.http_certificate ? "s" : "", address);
+        log_format(REEVE_LOG_INFO, "listening http%s=%s tls=%s", dialect == HTTP_CLOUD ? "-cloud" : "", address,
+                   daemon->options.http_certificate ? "yes" : "no");
+    }
+}
+
+static int open_http(struct daemon *daemon, struct reeve_error *ret_error)
+{
+    const struct daemon_options *options = &daemon->options;
+    const struct http_server_options given = {
+        .plain_addresses = options->http,
+        .cloud_addresses = options->http_cloud,
+        .skip_unsupported = options->http_preset,
+        .certificate_path = options->http_certificate,
+        .key_path = options->http_key,
+        .insecure = options->insecure,
+        .limits = options->http_limits,
+        .log = log_line,
+        .extra_counters = ipc_counters_now,
+        .extra_arg = daemon,
+    };
+    if (!options->http && !options->http_cloud)
+        return 0;
+    const int r = http_server_open(&given, &daemon->loop, daemon->engine, &daemon->http, ret_error);
+    if (r == 0)
+        note_urls(daemon);
+    return r;
+}
+
 static void announce(struct daemon *daemon)
 {
     log_format(REEVE_LOG_INFO, "ready socket=%s data=%s provisioner=%s version=%s", daemon->options.socket_path,
@@ -197,8 +264,13 @@ static void on_dev(void *arg, const struct reeve_error *error)
         return;
     printf("\nreeve is serving %s\n\nIn another terminal:\n\n    . %s/dev.env\n    reeve service create --name demo "
            "--provider aws "
-           "--region us-east-1 --wait\n    reeve service list\n    reeve watch --from 1\n\nCtrl-C stops it.\n\n",
+           "--region us-east-1 --wait\n    reeve service list\n    reeve watch --from 1\n",
            daemon->options.data_dir, daemon->options.data_dir);
+    if (daemon->url[0])
+        printf("    curl -u $REEVE_KEY_ID:$REEVE_KEY_SECRET $REEVE_URL/v1/organizations/$REEVE_ORG_ID/services\n\n"
+               "%s/docs has the HTTP API.",
+               daemon->url);
+    printf("\n\nCtrl-C stops it.\n\n");
     fflush(stdout);
     announce(daemon);
 }
@@ -225,12 +297,17 @@ static int serve(struct daemon *daemon, struct reeve_error *ret_error)
         return r;
     start_handles(daemon);
     r = open_ipc(daemon, ret_error);
+    if (r == 0)
+        r = open_http(daemon, ret_error);
+    const struct dev_addresses addresses = {.data_dir = daemon->options.data_dir,
+                                            .socket_path = daemon->options.socket_path,
+                                            .url = daemon->url[0] ? daemon->url : NULL,
+                                            .cloud_url = daemon->cloud_url[0] ? daemon->cloud_url : NULL};
     if (r < 0)
         stop(daemon);
     else if (!daemon->options.dev)
         announce(daemon);
-    else if ((r = dev_start(daemon->engine, &daemon->loop, daemon->options.data_dir, daemon->options.socket_path,
-                            on_dev, daemon)) < 0) {
+    else if ((r = dev_start(daemon->engine, &daemon->loop, &addresses, on_dev, daemon)) < 0) {
         *ret_error = (struct reeve_error){.code = (enum reeve_error_code) - r, .field = "dev"};
         snprintf(ret_error->message, sizeof ret_error->message, "%s", reeve_error_text(r));
         stop(daemon);

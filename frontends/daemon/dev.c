@@ -10,7 +10,7 @@
 struct dev {
     struct reeve_client *client;
     struct reeve_request request;
-    char path[4096], socket_path[4096];
+    char path[4096], reach[24576]; /* the lines that tell how to reach the daemon */
     char organization_id[37];
     struct reeve_error error;
     void (*on_done)(void *arg, const struct reeve_error *error);
@@ -82,37 +82,44 @@ static void on_key(struct reeve_request *request, const struct reeve_result *res
 {
     struct dev *dev = request->data;
     const struct reeve_key_created *created = &result->answer.key_created;
-    char text[20480], key_id[37], socket_path[16384];
+    char text[28672], key_id[37];
     if (result->error.code) {
         finish(dev, &result->error);
         return;
     }
     reeve_uuid_format(&created->key_id, key_id);
-    make_absolute(dev->socket_path, socket_path, sizeof socket_path);
     snprintf(text, sizeof text,
-             "export REEVE_SOCKET='%s'\nexport REEVE_ORG_ID='%s'\nexport REEVE_KEY_ID='%s'\nexport "
-             "REEVE_KEY_SECRET='%.*s'\n",
-             socket_path, dev->organization_id, key_id, (int)created->key_secret.size, created->key_secret.data);
+             "%sexport REEVE_ORG_ID='%s'\nexport REEVE_KEY_ID='%s'\nexport REEVE_KEY_SECRET='%.*s'\n", dev->reach,
+             dev->organization_id, key_id, (int)created->key_secret.size, created->key_secret.data);
     if (write_whole(dev->path, text))
         finish(dev, NULL);
     else
         fail(dev, dev->path);
 }
 
-/* A file of an earlier start stays, with the socket of this one. */
+static bool is_reach(const char *line)
+{
+    static const char *const names[] = {"REEVE_SOCKET=", "REEVE_URL=", "REEVE_CLOUD_URL="};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strncmp(line, "export ", 7) == 0 && strncmp(line + 7, names[i], strlen(names[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A file of an earlier start stays, with the addresses of this one. */
 static bool renew(struct dev *dev)
 {
-    char text[20480], kept[2048] = "", socket_path[16384], line[1024];
+    char text[28672], kept[2048] = "", line[1024];
     FILE *file = fopen(dev->path, "re");
     if (!file)
         return false;
     while (fgets(line, sizeof line, file)) {
-        if (strncmp(line, "export REEVE_SOCKET=", 20) != 0 && strlen(kept) + strlen(line) < sizeof kept)
+        if (!is_reach(line) && strlen(kept) + strlen(line) < sizeof kept)
             strcat(kept, line);
     }
     fclose(file);
-    make_absolute(dev->socket_path, socket_path, sizeof socket_path);
-    snprintf(text, sizeof text, "export REEVE_SOCKET='%s'\n%s", socket_path, kept);
+    snprintf(text, sizeof text, "%s%s", dev->reach, kept);
     return write_whole(dev->path, text);
 }
 
@@ -144,7 +151,19 @@ static void on_organization(struct reeve_request *request, const struct reeve_re
     submit(dev, on_key);
 }
 
-int dev_start(struct reeve_engine *engine, uv_loop_t *loop, const char *data_dir, const char *socket_path,
+static void write_reach(struct dev *dev, const struct dev_addresses *addresses)
+{
+    char socket_path[16384];
+    make_absolute(addresses->socket_path, socket_path, sizeof socket_path);
+    size_t used = (size_t)snprintf(dev->reach, sizeof dev->reach, "export REEVE_SOCKET='%s'\n", socket_path);
+    if (addresses->url)
+        used += (size_t)snprintf(dev->reach + used, sizeof dev->reach - used, "export REEVE_URL='%s'\n",
+                                 addresses->url);
+    if (addresses->cloud_url)
+        snprintf(dev->reach + used, sizeof dev->reach - used, "export REEVE_CLOUD_URL='%s'\n", addresses->cloud_url);
+}
+
+int dev_start(struct reeve_engine *engine, uv_loop_t *loop, const struct dev_addresses *addresses,
               void (*on_done)(void *arg, const struct reeve_error *error), void *arg)
 {
     struct dev *dev = calloc(1, sizeof *dev);
@@ -152,8 +171,8 @@ int dev_start(struct reeve_engine *engine, uv_loop_t *loop, const char *data_dir
         return -REEVE_ERROR_NO_MEMORY;
     dev->on_done = on_done;
     dev->arg = arg;
-    snprintf(dev->path, sizeof dev->path, "%s/dev.env", data_dir);
-    snprintf(dev->socket_path, sizeof dev->socket_path, "%s", socket_path);
+    snprintf(dev->path, sizeof dev->path, "%s/dev.env", addresses->data_dir);
+    write_reach(dev, addresses);
     const int r = reeve_client_open(engine, loop, &dev->client);
     if (r < 0) {
         free(dev);

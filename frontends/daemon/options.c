@@ -9,18 +9,28 @@
 
 #include "frontends/common/nearest.h"
 
-/* Flags that are text; those that are numbers stand in schemas/options.def and frontends/ipc/limits.def. */
+/* Flags that are text; those that are numbers stand in schemas/options.def and the limits.def of the frontends. */
 static const struct text_option {
     const char *name;
     size_t offset;
     const char *value, *text;
+    bool repeats; /* given again, it adds */
 } texts[] = {
 #define TEXT(c_name, name, value, text)                                                                                \
     {                                                                                                                  \
-        name, offsetof(struct daemon_options, c_name), value, text                                                     \
+        name, offsetof(struct daemon_options, c_name), value, text, false                                              \
+    }
+#define TEXTS(c_name, name, value, text)                                                                               \
+    {                                                                                                                  \
+        name, offsetof(struct daemon_options, c_name), value, text, true                                               \
     }
     TEXT(data_dir, "data", "DIR", "data directory; required without --dev, then ./reeve-dev"),
     TEXT(socket_path, "socket", "PATH", "UNIX socket to listen on; default DIR/reeve.sock"),
+    TEXTS(http, "http", "ADDR:PORT",
+          "HTTP API to listen on, plain dialect; may be repeated; --dev: 127.0.0.1:8080 [::1]:8080"),
+    TEXTS(http_cloud, "http-cloud", "ADDR:PORT", "the same, cloud dialect; --dev: 127.0.0.1:2023 [::1]:2023"),
+    TEXT(http_certificate, "http-cert", "FILE", "TLS certificate chain (PEM) for all of them; SIGHUP reads it again"),
+    TEXT(http_key, "http-key", "FILE", "its key (PEM)"),
     TEXT(provisioner, "provisioner", "NAME[:SETTINGS]", "what does the work; default simulated, see below"),
     TEXT(config_path, "config", "FILE", "configuration file: lines of key = value, the keys are these flags"),
     TEXT(socket_mode, "socket-mode", "OCTAL", "access mode of the socket; default 0600"),
@@ -34,6 +44,7 @@ static const struct text_option {
     TEXT(log_format, "log-format", "FORMAT", "text or json; default text"),
     TEXT(log_level, "log-level", "LEVEL", "error, warning, info or debug; default info"),
 #undef TEXT
+#undef TEXTS
 };
 #define TEXT_COUNT (sizeof texts / sizeof texts[0])
 
@@ -44,12 +55,16 @@ struct number_table {
     const char *title;
 };
 
-static void number_tables(struct number_table ret_tables[2])
+#define TABLES 3
+
+static void number_tables(struct number_table ret_tables[TABLES])
 {
     ret_tables[0] = (struct number_table){schema_options, schema_options_count, offsetof(struct daemon_options, limits),
                                           "Engine"};
     ret_tables[1] = (struct number_table){ipc_options, ipc_options_count, offsetof(struct daemon_options, ipc_limits),
                                           "Socket"};
+    ret_tables[2] = (struct number_table){http_options, http_options_count,
+                                          offsetof(struct daemon_options, http_limits), "HTTP"};
 }
 
 __attribute__((format(printf, 3, 4))) static int refuse(struct reeve_error *ret_error, const char *field,
@@ -68,12 +83,12 @@ __attribute__((format(printf, 3, 4))) static int refuse(struct reeve_error *ret_
 
 static const char *nearest(const char *name)
 {
-    const char *best = "help";
-    struct number_table tables[2];
+    const char *best = nearest_distance(name, "insecure") < nearest_distance(name, "help") ? "insecure" : "help";
+    struct number_table tables[TABLES];
     number_tables(tables);
     for (size_t i = 0; i < TEXT_COUNT; i++)
         best = nearest_distance(name, texts[i].name) < nearest_distance(name, best) ? texts[i].name : best;
-    for (size_t t = 0; t < 2; t++) {
+    for (size_t t = 0; t < TABLES; t++) {
         for (unsigned i = 0; i < tables[t].count; i++)
             best = nearest_distance(name, tables[t].rows[i].name) < nearest_distance(name, best)
                        ? tables[t].rows[i].name
@@ -84,11 +99,12 @@ static const char *nearest(const char *name)
 
 /* ---- Taking a value ---- */
 
-static int take_text(struct daemon_options *options, size_t index, const char *value, struct reeve_error *ret_error)
+static int take_text(struct daemon_options *options, size_t index, const char *value, bool adds,
+                     struct reeve_error *ret_error)
 {
     char **target = (char **)(void *)((char *)options + texts[index].offset);
-    char *copy = strdup(value);
-    if (!copy)
+    char *copy = NULL;
+    if (asprintf(&copy, "%s%s%s", adds ? *target : "", adds ? " " : "", value) < 0)
         return refuse(ret_error, texts[index].name, "out of memory");
     free(*target);
     *target = copy;
@@ -114,7 +130,7 @@ static int take_number(struct daemon_options *options, const struct number_table
 static int take(struct daemon_options *options, const char *name, const char *value, bool again,
                 struct reeve_error *ret_error)
 {
-    struct number_table tables[2];
+    struct number_table tables[TABLES];
     number_tables(tables);
     size_t row = 0;
     for (size_t i = 0; i < TEXT_COUNT; i++, row++) {
@@ -122,10 +138,11 @@ static int take(struct daemon_options *options, const char *name, const char *va
             continue;
         if (options->given[row] && !again)
             return 0;
+        const bool adds = texts[i].repeats && options->given[row];
         options->given[row] = again;
-        return take_text(options, i, value, ret_error);
+        return take_text(options, i, value, adds, ret_error);
     }
-    for (size_t t = 0; t < 2; t++) {
+    for (size_t t = 0; t < TABLES; t++) {
         for (unsigned i = 0; i < tables[t].count; i++, row++) {
             if (strcmp(tables[t].rows[i].name, name) != 0)
                 continue;
@@ -150,6 +167,10 @@ static int take_argument(struct daemon_options *options, int *index, int argc, c
     }
     if (strcmp(argument, "--dev") == 0) {
         options->dev = true;
+        return 0;
+    }
+    if (strcmp(argument, "--insecure") == 0) {
+        options->insecure = true;
         return 0;
     }
     if (strncmp(argument, "--", 2) != 0)
@@ -214,6 +235,15 @@ static int take_line(struct file_reader *reader, const char *name, const char *v
     return r;
 }
 
+static int take_insecure(struct daemon_options *options, const char *value, struct reeve_error *ret_error)
+{
+    const bool yes = strcmp(value, "true") == 0;
+    if (!yes && strcmp(value, "false") != 0)
+        return refuse(ret_error, "insecure", "must be true or false, not '%s'", value);
+    options->insecure |= yes;
+    return 0;
+}
+
 static int on_line(void *arg, const char *section, const char *name, const char *value)
 {
     struct file_reader *reader = arg;
@@ -225,6 +255,8 @@ static int on_line(void *arg, const char *section, const char *name, const char 
         r = refuse(&error, name, "cannot be set in the file itself");
     else if (strcmp(name, "dev") == 0)
         r = refuse(&error, name, "is a flag only: it is not for machines that stay");
+    else if (strcmp(name, "insecure") == 0)
+        r = take_insecure(reader->options, value ? value : "", &error);
     else
         r = take_line(reader, name, value ? value : "", &error);
     if (r == 0)
@@ -259,6 +291,16 @@ static bool set_default(char **text, const char *directory, const char *value)
     return asprintf(text, "%s%s", directory, value) >= 0;
 }
 
+/* Told nothing about HTTP, --dev opens both dialects where a browser and today's clients look for them. */
+static bool set_dev_addresses(struct daemon_options *options)
+{
+    if (!options->dev || options->http || options->http_cloud)
+        return true;
+    options->http_preset = true;
+    return set_default(&options->http, "", "127.0.0.1:8080 [::1]:8080") &&
+           set_default(&options->http_cloud, "", "127.0.0.1:2023 [::1]:2023");
+}
+
 static int finish(struct daemon_options *options, struct reeve_error *ret_error)
 {
     static const char *const levels[] = {"error", "warning", "info", "debug"};
@@ -267,7 +309,7 @@ static int finish(struct daemon_options *options, struct reeve_error *ret_error)
     if (!set_default(&options->data_dir, "", "./reeve-dev") ||
         !set_default(&options->socket_path, options->data_dir, "/reeve.sock") ||
         !set_default(&options->provisioner, "", "simulated") || !set_default(&options->log_format, "", "text") ||
-        !set_default(&options->log_level, "", "info"))
+        !set_default(&options->log_level, "", "info") || !set_dev_addresses(options))
         return refuse(ret_error, "", "out of memory");
     options->log_json = strcmp(options->log_format, "json") == 0;
     if (!options->log_json && strcmp(options->log_format, "text") != 0)
@@ -293,7 +335,7 @@ static int finish(struct daemon_options *options, struct reeve_error *ret_error)
 int daemon_options_read(struct daemon_options *options, int argc, char **argv, struct reeve_error *ret_error)
 {
     *options = (struct daemon_options){0};
-    options->given = calloc(TEXT_COUNT + schema_options_count + ipc_options_count, sizeof(bool));
+    options->given = calloc(TEXT_COUNT + schema_options_count + ipc_options_count + http_options_count, sizeof(bool));
     if (!options->given)
         return refuse(ret_error, "", "out of memory");
     for (int i = 1; i < argc; i++) {
@@ -319,18 +361,22 @@ void daemon_options_free(struct daemon_options *options)
 
 void daemon_options_help(void)
 {
-    struct number_table tables[2];
+    struct number_table tables[TABLES];
     number_tables(tables);
-    printf("usage: reeve serve --data DIR [flags]\n       reeve serve --dev [flags]\n\n"
-           "Serves the data directory over a UNIX socket until SIGTERM or SIGINT; a second one stops at once.\n"
-           "SIGHUP reads the configuration file again: limits, catalogue and log level take effect.\n\n"
-           "  --dev                          try things out: makes an organization and a key, writes DIR/dev.env\n");
+    printf(
+        "usage: reeve serve --data DIR [flags]\n       reeve serve --dev [flags]\n\n"
+        "Serves the data directory over a UNIX socket, and over HTTP where told so, until SIGTERM or SIGINT; a second "
+        "one stops at once.\n"
+        "SIGHUP reads the configuration file again: limits, catalogue, log level and TLS certificate take effect.\n\n"
+        "  --dev                          try things out: makes an organization and a key, writes DIR/dev.env, opens "
+        "HTTP\n"
+        "  --insecure                     HTTP without TLS also on addresses that are not of loopback\n");
     for (size_t i = 0; i < TEXT_COUNT; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s %s", texts[i].name, texts[i].value);
         printf("  %-30s %s\n", left, texts[i].text);
     }
-    for (size_t t = 0; t < 2; t++) {
+    for (size_t t = 0; t < TABLES; t++) {
         printf("\n%s limits (default, range):\n", tables[t].title);
         for (unsigned i = 0; i < tables[t].count; i++) {
             const struct option_type *option = &tables[t].rows[i];

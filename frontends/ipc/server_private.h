@@ -15,7 +15,7 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/scan.h"
-#include "frontends/ipc/link.h"
+#include "frontends/common/link.h"
 #include "frontends/ipc/method.h"
 #include "frontends/ipc/peer.h"
 #include "frontends/ipc/server.h"

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "frontends/ipc/client.h"
-#include "frontends/ipc/link.h"
+#include "frontends/common/link.h"
 #include "frontends/ipc/method.h"
 #include "frontends/ipc/peer.h"
 #include "frontends/ipc/rpc.h"

@@ -1,6 +1,6 @@
 /* Doubly linked lists whose links live in what is listed. A link that is in no list points to itself. */
-#ifndef REEVE_IPC_LINK_H
-#define REEVE_IPC_LINK_H
+#ifndef REEVE_LINK_H
+#define REEVE_LINK_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,18 @@
+/* IPv4 and IPv6 addresses and networks in text, as access lists have them. */
+#ifndef REEVE_BASE_NETWORK_H
+#define REEVE_BASE_NETWORK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct network {
+    uint8_t bytes[16]; /* IPv4 as ::ffff:a.b.c.d */
+    unsigned prefix;   /* bits of `bytes` that count */
+};
+
+/* An address (all its bits count) or an address with a prefix length that fits it. */
+bool network_parse(const char *text, size_t size, struct network *ret_network);
+bool network_contains(const struct network *network, const struct network *address);
+
+#endif

@@ -1,0 +1,193 @@
+/* Who asks: HTTP Basic with the id and secret of a key. What a key may do follows from its role and the route's. */
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "frontends/http/server_private.h"
+
+#define CREDENTIALS_MAX 300
+#define SLOTS 4096 /* of addresses that failed, and of keys whose requests are counted; a newer one takes a slot over  \
+                    */
+#define FORGET_MS 60000
+#define DOUBLINGS_MAX 5
+
+/* ---- Addresses that failed ---- */
+
+struct failure_slot {
+    char address[HTTP_ADDRESS_SIZE];
+    uint64_t last_ms;
+    unsigned count;
+};
+
+struct http_failures {
+    struct failure_slot slots[SLOTS];
+    uint8_t key[crypto_shorthash_KEYBYTES];
+};
+
+struct http_failures *failures_new(void)
+{
+    struct http_failures *failures = calloc(1, sizeof *failures);
+    if (failures)
+        randombytes_buf(failures->key, sizeof failures->key);
+    return failures;
+}
+
+void failures_free(struct http_failures *failures)
+{
+    free(failures);
+}
+
+/* How long the answer is to be held back. */
+static uint64_t note_failure(struct http_server *server, const char *address)
+{
+    uint64_t hash;
+    crypto_shorthash((unsigned char *)&hash, (const unsigned char *)address, strlen(address), server->failures->key);
+    struct failure_slot *slot = &server->failures->slots[hash % SLOTS];
+    const uint64_t now_ms = uv_now(server->loop);
+    if (strcmp(slot->address, address) != 0 || now_ms - slot->last_ms > FORGET_MS) {
+        *slot = (struct failure_slot){.count = 0};
+        snprintf(slot->address, sizeof slot->address, "%s", address);
+    }
+    slot->last_ms = now_ms;
+    const unsigned doublings = slot->count < DOUBLINGS_MAX ? slot->count : DOUBLINGS_MAX;
+    slot->count++;
+    return server->limits.failure_delay_ms << doublings;
+}
+
+/* ---- How often a key asks ---- */
+
+struct rate_slot {
+    struct reeve_uuid key_id;
+    uint64_t since_ms, count;
+};
+
+struct http_rates {
+    struct rate_slot slots[SLOTS];
+};
+
+struct http_rates *rates_new(void)
+{
+    return calloc(1, sizeof(struct http_rates));
+}
+
+void rates_free(struct http_rates *rates)
+{
+    free(rates);
+}
+
+static bool check_rate(struct http_exchange *exchange)
+{
+    struct http_server *server = exchange->server;
+    const struct reeve_uuid *key_id = &exchange->identity.key_id;
+    const uint64_t now_ms = uv_now(server->loop);
+    uint64_t hash;
+    if (server->limits.rate_requests == 0)
+        return true;
+    memcpy(&hash, key_id->bytes + 8, sizeof hash);
+    struct rate_slot *slot = &server->rates->slots[hash % SLOTS];
+    if (memcmp(&slot->key_id, key_id, sizeof *key_id) != 0 || now_ms - slot->since_ms >= server->limits.rate_ms)
+        *slot = (struct rate_slot){.key_id = *key_id, .since_ms = now_ms};
+    if (++slot->count <= server->limits.rate_requests)
+        return true;
+    const uint64_t left_ms = server->limits.rate_ms - (now_ms - slot->since_ms);
+    server->stats.rate_limited++;
+    exchange->rate_reset_s = exchange->retry_after_s = (left_ms + 999) / 1000;
+    refuse_status(exchange, 429, "TOO_MANY_REQUESTS", "the key may make %llu requests in %llu ms",
+                  (unsigned long long)server->limits.rate_requests, (unsigned long long)server->limits.rate_ms);
+    return false;
+}
+
+/* ---- Credentials ---- */
+
+/* "Basic base64(id:secret)". The text is to be wiped by the caller. */
+static bool read_credentials(const char *header, char text[CREDENTIALS_MAX], struct reeve_str *ret_id,
+                             struct reeve_str *ret_secret)
+{
+    size_t size;
+    if (!header || strncasecmp(header, "Basic ", 6) != 0)
+        return false;
+    header += 6 + strspn(header + 6, " ");
+    if (sodium_base642bin((unsigned char *)text, CREDENTIALS_MAX, header, strlen(header), " ", &size, NULL,
+                          sodium_base64_VARIANT_ORIGINAL) != 0)
+        return false;
+    const char *colon = memchr(text, ':', size);
+    if (!colon)
+        return false;
+    *ret_id = (struct reeve_str){text, (size_t)(colon - text)};
+    *ret_secret = (struct reeve_str){colon + 1, size - ret_id->size - 1};
+    return true;
+}
+
+static bool refuse_key(struct http_exchange *exchange, const struct reeve_error *error)
+{
+    struct http_server *server = exchange->server;
+    server->stats.unauthorized++;
+    refuse_error(exchange, error);
+    exchange->paused_until_ms = uv_now(server->loop) + note_failure(server, exchange->connection->address);
+    return false;
+}
+
+static bool identify(struct http_exchange *exchange)
+{
+    char text[CREDENTIALS_MAX];
+    struct reeve_str id, secret;
+    struct reeve_error error = {.code = REEVE_ERROR_UNAUTHORIZED};
+    if (!exchange->head.authorization) {
+        exchange->server->stats.unauthorized++;
+        refuse(exchange, REEVE_ERROR_UNAUTHORIZED, "",
+               "a key is needed: HTTP Basic with its id and secret, as curl --user does");
+        return false;
+    }
+    if (!read_credentials(exchange->head.authorization, text, &id, &secret)) {
+        snprintf(error.message, sizeof error.message,
+                 "request header.Authorization: must be Basic with key id and secret");
+        sodium_memzero(text, sizeof text);
+        return refuse_key(exchange, &error);
+    }
+    const int r = reeve_authenticate(exchange->server->engine, id, secret, exchange->connection->address,
+                                     &exchange->identity, &error);
+    sodium_memzero(text, sizeof text);
+    if (r < 0)
+        return refuse_key(exchange, &error);
+    char key_id[37];
+    reeve_uuid_format(&exchange->identity.key_id, key_id);
+    snprintf(exchange->actor, sizeof exchange->actor, "key:%s", key_id);
+    return true;
+}
+
+/* Another organization is, for a key, the same as one that does not exist. */
+static bool check_organization(struct http_exchange *exchange)
+{
+    const struct reeve_str text = request_param(exchange, "organizationId");
+    struct reeve_uuid id;
+    if (!text.data)
+        return true;
+    if (!reeve_uuid_parse(text.data, text.size, &id)) {
+        refuse(exchange, REEVE_ERROR_BAD_REQUEST, "organizationId", "must be a UUID <string:%.*s>",
+               (int)utf8_cut(text.data, text.size, 40), text.data);
+        return false;
+    }
+    if (memcmp(&id, &exchange->identity.organization_id, sizeof id) == 0)
+        return true;
+    refuse(exchange, REEVE_ERROR_NOT_FOUND, "", "there is no such organization");
+    return false;
+}
+
+static bool check_role(struct http_exchange *exchange)
+{
+    /* The numbers grow as the rights shrink. */
+    if (exchange->identity.role <= exchange->route->role)
+        return true;
+    refuse(exchange, REEVE_ERROR_FORBIDDEN, "", "this needs a key with role '%s', this one has '%s'",
+           reeve_role_name(exchange->route->role), reeve_role_name(exchange->identity.role));
+    return false;
+}
+
+bool auth_check(struct http_exchange *exchange)
+{
+    if (exchange->route->role == REEVE_ROLE_UNSET)
+        return true;
+    return identify(exchange) && check_rate(exchange) && check_organization(exchange) && check_role(exchange);
+}

@@ -1,0 +1,274 @@
+/* What the files of the HTTP frontend share. All of it belongs to the thread of the loop.
+ *
+ * An exchange is one request and its answer. libmicrohttpd calls for it when the request line is there (on_uri), when
+ * the head is there, for each piece of the body, when all is there, again after it was suspended and resumed, and when
+ * it is over. An exchange that waits (for the engine, for a state, for the end of a pause) is suspended;
+ * exchange_resume() is the only way on. It is freed when libmicrohttpd says that it is over, never before: a client
+ * that has gone meanwhile needs no special care.
+ */
+#ifndef REEVE_HTTP_SERVER_PRIVATE_H
+#define REEVE_HTTP_SERVER_PRIVATE_H
+
+#include <microhttpd.h>
+#include <uv.h>
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "frontends/common/link.h"
+#include "frontends/http/route.h"
+#include "frontends/http/server.h"
+
+#define HTTP_REQUEST_ID_SIZE 129
+#define HTTP_SPARE_EXCHANGES_MAX 4096
+#define HTTP_RANDOM_BYTES 4096
+#define HTTP_ADDRESS_SIZE 64
+
+struct http_tls;
+struct http_failures;
+struct http_rates;
+
+struct http_listener {
+    struct http_server *server;
+    enum http_dialect dialect;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    bool poll_open, dirty;
+    char address[HTTP_ADDRESS_SIZE];
+};
+
+struct http_server {
+    struct reeve_engine *engine;
+    struct reeve_client *client;
+    struct http_limits limits;
+    struct http_stats stats;
+    uint64_t answers[ROUTE_COUNT + 1][600]; /* by route (the last one: none) and status */
+    struct http_tls *tls;
+    struct http_failures *failures;
+    struct http_rates *rates;
+    reeve_log_cb log;
+    void *log_arg;
+    size_t (*extra_counters)(void *arg, const struct counter_type **ret_types, const void **ret_values);
+    void *extra_arg;
+
+    uv_loop_t *loop;
+    uv_prepare_t prepare;
+    uv_timer_t timer; /* sweeps connections; active while there are any */
+    uv_timer_t pause_timer;
+    uv_timer_t close_timer;
+    unsigned handles_open;
+    bool closing, client_closed, stopped;
+    void (*on_closed)(void *arg);
+    void *on_closed_arg;
+
+    struct http_listener *listeners;
+    unsigned listeners_count;
+    struct link heads, bodies; /* connections that are waited for, by deadline */
+    struct link paused;        /* exchanges whose refusal is held back */
+    struct link waiting;       /* exchanges that wait for a state (waiting.c) */
+    struct link streams;       /* event streams (stream.c) */
+    unsigned exchanges_count;
+    unsigned works_count; /* that threads of libuv's pool are at */
+
+    struct http_exchange *spare;
+    unsigned spare_count;
+    uint8_t random[HTTP_RANDOM_BYTES];
+    size_t random_left;
+};
+
+struct http_connection {
+    struct http_server *server;
+    struct http_listener *listener;
+    struct link phase; /* in heads or bodies */
+    uint64_t deadline_ms;
+    int fd;
+    char address[HTTP_ADDRESS_SIZE]; /* of the client, without its port */
+};
+
+/* The headers that mean something here. NULL: not there. */
+struct http_head {
+    const char *authorization, *accept, *accept_encoding, *content_type, *content_length, *transfer_encoding;
+    const char *if_match, *if_none_match, *prefer, *idempotency_key, *last_event_id, *request_id;
+    size_t bytes;
+    const char *twice; /* a header that may stand only once and does not */
+};
+
+enum exchange_state {
+    EXCHANGE_HEAD,     /* the head is not there yet */
+    EXCHANGE_BODY,     /* the body is not all there yet */
+    EXCHANGE_WAITING,  /* suspended */
+    EXCHANGE_ANSWERED, /* `response` is there */
+};
+
+/* A list that is sent while it is read (listing.c). */
+struct http_listing {
+    size_t sent;                /* of exchange->out */
+    bool any, done;             /* an item was put; nothing more to read */
+    uint64_t left;              /* items still wanted */
+    uint64_t looked_at, wanted; /* records of this piece */
+    struct reeve_uuid last_id;
+    uint64_t next_sequence;
+    uint64_t from_ms, to_ms;      /* activities: only of this time */
+    struct reeve_uuid service_id; /* events: only of this service */
+    struct z_stream_s *zip;
+    uv_work_t *work;
+    struct reeve_error error; /* of the work */
+};
+
+/* Waits for a service or backup to come to rest (waiting.c), or tells events (stream.c). */
+struct http_watching {
+    struct link link;
+    struct reeve_watch watch;
+    bool active;
+    uv_timer_t *timer;
+    uint64_t deadline_ms, told_ms;
+    struct reeve_uuid service_id, backup_id;
+    struct reeve_str password;
+    struct buffer out;
+    size_t sent;
+    bool ended;
+};
+
+struct http_exchange {
+    struct reeve_request base; /* first: answers of the engine come with it */
+    struct http_server *server;
+    struct http_listener *listener;
+    struct http_connection *connection;
+    struct MHD_Connection *mhd;
+    enum exchange_state state;
+    bool suspended;
+    uint64_t started_ns;
+
+    struct arena arena;
+    struct reeve_str uri; /* as it came */
+    const char *method;
+    struct route_path path;
+    struct route_match match;
+    const struct http_route *route;
+    unsigned query_count;
+    struct route_param *query; /* decoded */
+    struct http_head head;
+    char request_id[HTTP_REQUEST_ID_SIZE];
+    struct reeve_identity identity;
+    char actor[64];
+
+    struct buffer body;
+    uint64_t body_bytes; /* came, also what was dropped */
+    struct json_t *json;
+
+    struct buffer out;
+    unsigned status;
+    struct MHD_Response *response;
+    uint64_t generation; /* of what is answered; 0: none */
+    uint64_t wait_ms;
+    bool replayed;
+    uint64_t retry_after_s, rate_reset_s;
+    unsigned allow; /* methods, for 405 and OPTIONS */
+
+    struct link paused;
+    uint64_t paused_until_ms;
+    struct http_listing listing;
+    struct http_watching watching;
+    struct http_exchange *next_spare;
+};
+
+/* ---- server.c ---- */
+
+__attribute__((format(printf, 3, 4))) void http_log(struct http_server *server, enum reeve_log_level level,
+                                                    const char *format, ...);
+void http_random(struct http_server *server, void *bytes, size_t size);
+
+/* ---- exchange.c: the life of one request ---- */
+
+struct http_exchange *exchange_new(struct http_listener *listener, struct MHD_Connection *mhd, const char *uri);
+/* What libmicrohttpd's access handler is asked; see there. */
+enum MHD_Result exchange_step(struct http_exchange *exchange, const char *method, const char *data, size_t *size);
+void exchange_over(struct http_exchange *exchange);
+/* Not before the exchange is suspended does this do anything: else it is still in the hands of exchange_step(). */
+void exchange_resume(struct http_exchange *exchange);
+void exchange_free_spare(struct http_server *server);
+/* Let go of the answers that are held back by paused_until_ms: a wrong key is worth a pause. */
+void exchange_unpause_all(struct http_server *server);
+
+/* ---- request.c: head, query and body into a command ---- */
+
+bool request_read_head(struct http_exchange *exchange);
+bool request_read_query(struct http_exchange *exchange);
+bool request_read_conditions(struct http_exchange *exchange);
+/* Fill base.params and base.meta for base.command. */
+bool request_decode(struct http_exchange *exchange);
+/* The member `name` of the body as text; absent: false and a refusal. */
+bool request_body_word(struct http_exchange *exchange, const char *name, struct reeve_str *ret_word);
+/* A query parameter; absent: size 0. */
+struct reeve_str request_query(const struct http_exchange *exchange, const char *name);
+struct reeve_str request_param(const struct http_exchange *exchange, const char *name);
+bool request_accepts(const struct http_exchange *exchange, const char *type);
+bool request_accepts_gzip(const struct http_exchange *exchange);
+
+/* ---- run.c: what is done for a route ---- */
+
+void run_exchange(struct http_exchange *exchange);
+void run_command(struct http_exchange *exchange);
+/* Read the one record of base.command; false: refused. */
+bool run_read(struct http_exchange *exchange, reeve_item_cb on_item, void *arg);
+
+/* ---- answer.c: JSON and headers ---- */
+
+/* The buffer that the body is to be appended to, behind the head of the envelope. */
+struct buffer *answer_begin(struct http_exchange *exchange);
+/* Close the envelope and make the response. */
+void answer_end(struct http_exchange *exchange);
+void answer_record(struct http_exchange *exchange, const struct record_type *type, const void *record);
+void answer_nothing(struct http_exchange *exchange);               /* success that has nothing to show */
+void answer_bare(struct http_exchange *exchange, unsigned status); /* no body at all */
+void answer_text(struct http_exchange *exchange, const char *content_type, const char *data, size_t size);
+/* The response made elsewhere: give it the headers all have. */
+void answer_response(struct http_exchange *exchange, unsigned status, struct MHD_Response *response,
+                     const char *content_type);
+/* A refusal of the engine; `where` says what its field is part of: "request body", "request path", "request query". */
+void refuse_error(struct http_exchange *exchange, const struct reeve_error *error);
+__attribute__((format(printf, 4, 5))) void refuse(struct http_exchange *exchange, enum reeve_error_code code,
+                                                  const char *field, const char *format, ...);
+/* A refusal that only HTTP knows. */
+__attribute__((format(printf, 4, 5))) void refuse_status(struct http_exchange *exchange, unsigned status,
+                                                         const char *code, const char *format, ...);
+
+/* ---- listing.c, stream.c, waiting.c, local.c, metrics.c ---- */
+
+void listing_run(struct http_exchange *exchange);
+void listing_release(struct http_exchange *exchange);
+void stream_run(struct http_exchange *exchange);
+void stream_release(struct http_exchange *exchange);
+void stream_end_all(struct http_server *server);
+void stream_tick(struct http_server *server);
+/* The command was done and its client wants to wait: true when the answer comes later. */
+bool waiting_start(struct http_exchange *exchange, const struct reeve_result *result);
+void waiting_release(struct http_exchange *exchange);
+void waiting_end_all(struct http_server *server);
+void local_run(struct http_exchange *exchange);
+void activity_put(struct http_exchange *exchange, struct buffer *out, const struct reeve_event *event);
+bool activity_is(const struct reeve_event *event);
+void metrics_run(struct http_exchange *exchange);
+void metrics_service(struct buffer *out, const struct reeve_service *service);
+void metrics_service_head(struct buffer *out);
+
+/* ---- document.c: this API for programs and for people ---- */
+
+void document_openapi(struct buffer *out);
+void document_page(struct buffer *out);
+
+/* ---- auth.c, tls.c ---- */
+
+/* Who asks, and may they: fills identity; false: refused, perhaps later. */
+bool auth_check(struct http_exchange *exchange);
+struct http_failures *failures_new(void);
+void failures_free(struct http_failures *failures);
+struct http_rates *rates_new(void);
+void rates_free(struct http_rates *rates);
+int tls_open(const char *certificate_path, const char *key_path, struct http_tls **ret_tls,
+             struct reeve_error *ret_error);
+int tls_reload(struct http_tls *tls, struct reeve_error *ret_error);
+void tls_close(struct http_tls *tls);
+/* The callback for MHD_OPTION_HTTPS_CERT_CALLBACK, and the instance it works for (there is one per process). */
+void *tls_callback(void);
+
+#endif
