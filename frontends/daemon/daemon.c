@@ -96,7 +96,7 @@ static void reload(struct daemon *daemon)
     if (r == 0) {
         log_configure(daemon->options.log_json, fresh.log_level_number);
         ipc_server_reload(daemon->ipc, &fresh.ipc_limits);
-        r = daemon->http ? http_server_reload(daemon->http, &fresh.http_limits, &error) : 0;
+        r = daemon->http ? http_server_reload(daemon->http, &fresh.http_limits, fresh.log_level_number, &error) : 0;
     }
     if (r == 0) {
         log_format(REEVE_LOG_INFO, "reloaded limits, catalogue, log level and certificate");
@@ -231,6 +231,7 @@ static int open_http(struct daemon *daemon, struct reeve_error *ret_error)
         .key_path = options->http_key,
         .insecure = options->insecure,
         .limits = options->http_limits,
+        .log_level = options->log_level_number,
         .log = log_line,
         .extra_counters = ipc_counters_now,
         .extra_arg = daemon,

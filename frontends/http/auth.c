@@ -8,8 +8,9 @@
 #include "frontends/http/server_private.h"
 
 #define CREDENTIALS_MAX 300
-#define SLOTS 4096 /* of addresses that failed, and of keys whose requests are counted; a newer one takes a slot over  \
-                    */
+#define SLOTS                                                                                                          \
+    4096 /* of addresses that failed, and of keys whose requests are counted; a newer one takes a slot over            \
+          */
 #define FORGET_MS 60000
 #define DOUBLINGS_MAX 5
 

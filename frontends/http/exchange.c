@@ -39,7 +39,7 @@ struct http_exchange *exchange_new(struct http_listener *listener, struct MHD_Co
     server->exchanges_count++;
     server->stats.requests++;
     const size_t size = strlen(uri);
-    const char *copy = arena_copy(&exchange->arena, uri, size);
+    const char *copy = arena_copy(&exchange->arena, uri, size + 1);
     exchange->uri = (struct reeve_str){copy, copy ? size : 0};
     return exchange;
 }
@@ -83,16 +83,19 @@ void exchange_free_spare(struct http_server *server)
 
 /* ---- Log ---- */
 
+/* Changes are worth a line, reads only for those who look closely. */
 static void log_exchange(const struct http_exchange *exchange)
 {
-    const uint64_t us = (clock_mono_ns() - exchange->started_ns) / 1000;
     const bool changes = exchange->route && exchange->route->method != METHOD_GET;
     const enum reeve_log_level level = exchange->status >= 500 ? REEVE_LOG_WARNING
                                        : changes               ? REEVE_LOG_INFO
                                                                : REEVE_LOG_DEBUG;
-    http_log(exchange->server, level, "http request=%s method=%s path=%.*s status=%u us=%" PRIu64 " %s client=%s",
+    if (level > exchange->server->log_level)
+        return;
+    const uint64_t us = (clock_mono_ns() - exchange->started_ns) / 1000;
+    http_log(exchange->server, level, "http request=%s method=%s path=%.*s status=%u us=%" PRIu64 " actor=%s client=%s",
              exchange->request_id, exchange->method, (int)strcspn(exchange->uri.data, "?"), exchange->uri.data,
-             exchange->status, us, exchange->actor[0] ? exchange->actor : "key:none", exchange->connection->address);
+             exchange->status, us, exchange->actor[0] ? exchange->actor : "none", exchange->connection->address);
 }
 
 /* ---- The end ---- */

@@ -16,6 +16,9 @@
 
 #define SWEEP_MS 250
 #define BACKLOG 1024
+/* Room of each connection for its answer's head. libmicrohttpd clears all of its memory after each request: more costs.
+ */
+#define POOL_BYTES 4096
 #define RUNS_MAX 64 /* of one daemon in one turn of the loop */
 
 const struct option_type http_options[] = {
@@ -36,7 +39,7 @@ const unsigned http_counters_count = sizeof http_counters / sizeof http_counters
 void http_log(struct http_server *server, enum reeve_log_level level, const char *format, ...)
 {
     char line[900];
-    if (!server->log)
+    if (!server->log || level > server->log_level)
         return;
     va_list arguments;
     va_start(arguments, format);
@@ -45,11 +48,13 @@ void http_log(struct http_server *server, enum reeve_log_level level, const char
     server->log(server->log_arg, level, line);
 }
 
-/* The system is asked for many random bytes at a time: each request needs sixteen. */
+/* Each request needs sixteen: the system is asked for a seed now and then. */
 void http_random(struct http_server *server, void *bytes, size_t size)
 {
     if (server->random_left < size) {
-        randombytes_buf(server->random, sizeof server->random);
+        uint8_t seed[randombytes_SEEDBYTES];
+        randombytes_buf(seed, sizeof seed);
+        randombytes_buf_deterministic(server->random, sizeof server->random, seed);
         server->random_left = sizeof server->random;
     }
     server->random_left -= size;
@@ -334,7 +339,7 @@ static struct MHD_Daemon *start_daemon(struct http_listener *listener, int fd)
         MHD_OPTION_LISTEN_SOCKET, fd,                                               /* */
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)limits->connections_max,             /* */
         MHD_OPTION_CONNECTION_MEMORY_LIMIT,                                         /* */
-        (size_t)(limits->head_bytes_max + limits->uri_bytes_max + 32768),           /* with room for answers */
+        (size_t)(limits->head_bytes_max + limits->uri_bytes_max + POOL_BYTES),      /* with room for answers */
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)4096,                       /* */
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((limits->stall_ms + 999) / 1000), /* */
         MHD_OPTION_URI_LOG_CALLBACK, on_uri, listener,                              /* */
@@ -460,6 +465,7 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
     server->engine = engine;
     server->log = options->log;
     server->log_arg = options->log_arg;
+    server->log_level = options->log_level ? options->log_level : REEVE_LOG_INFO;
     server->extra_counters = options->extra_counters;
     server->extra_arg = options->extra_arg;
     set_limits(&server->limits, &options->limits);
@@ -478,8 +484,10 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
     return 0;
 }
 
-int http_server_reload(struct http_server *server, const struct http_limits *limits, struct reeve_error *ret_error)
+int http_server_reload(struct http_server *server, const struct http_limits *limits, enum reeve_log_level log_level,
+                       struct reeve_error *ret_error)
 {
+    server->log_level = log_level;
     set_limits(&server->limits, limits);
     return server->tls ? tls_reload(server->tls, ret_error) : 0;
 }

@@ -44,6 +44,7 @@ struct http_server_options {
     struct http_limits limits;
     reeve_log_cb log; /* NULL: no log */
     void *log_arg;
+    enum reeve_log_level log_level; /* 0: REEVE_LOG_INFO */
     /* More lines for the metrics page, in the text format of Prometheus; may be NULL. */
     size_t (*extra_counters)(void *arg, const struct counter_type **ret_types, const void **ret_values);
     void *extra_arg;
@@ -61,8 +62,9 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
  * NULL): the server is no more, and the engine may be closed. */
 void http_server_close(struct http_server *server, void (*on_closed)(void *arg), void *arg);
 
-/* Change what may change while running: limits, and certificate and key, which are read again. */
-int http_server_reload(struct http_server *server, const struct http_limits *limits, struct reeve_error *ret_error);
+/* Change what may change while running: limits, log level, and certificate and key, which are read again. */
+int http_server_reload(struct http_server *server, const struct http_limits *limits, enum reeve_log_level log_level,
+                       struct reeve_error *ret_error);
 
 void http_server_get_stats(const struct http_server *server, struct http_stats *ret_stats);
 

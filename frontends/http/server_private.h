@@ -47,6 +47,7 @@ struct http_server {
     struct http_rates *rates;
     reeve_log_cb log;
     void *log_arg;
+    enum reeve_log_level log_level;
     size_t (*extra_counters)(void *arg, const struct counter_type **ret_types, const void **ret_values);
     void *extra_arg;
 
