@@ -1,18 +1,628 @@
 /* This API, told by the tables it is made of: OpenAPI 3.1 for programs, a page for people. */
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "frontends/http/json.h"
 #include "frontends/http/server_private.h"
+#include "frontends/http/view.h"
 
-void document_openapi(struct buffer *out)
+struct document {
+    struct buffer *out;
+    enum http_dialect dialect;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct buffer *out, const char *format, ...)
 {
-    buffer_reset(out);
-    json_put_text(out, "{}");
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    json_put_text(out, text);
 }
 
-void document_page(struct buffer *out)
+static void put_string(struct buffer *out, const char *text)
 {
+    json_put_string(out, text, strlen(text));
+}
+
+/* ---- Schemas ---- */
+
+/* What the engine's rules say beyond the tables; see engine/rules.c. */
+static const char *rule_of(const char *name)
+{
+    static const struct {
+        const char *name, *json;
+    } rules[] = {
+        {"minTotalMemoryGb", ",\"multipleOf\":12,\"minimum\":24,\"maximum\":720"},
+        {"maxTotalMemoryGb", ",\"multipleOf\":12,\"minimum\":24,\"maximum\":720"},
+        {"minReplicaMemoryGb", ",\"multipleOf\":4,\"minimum\":8,\"maximum\":356"},
+        {"maxReplicaMemoryGb", ",\"multipleOf\":4,\"minimum\":8,\"maximum\":356"},
+        {"newPasswordHash", ",\"pattern\":\"^([A-Za-z0-9+/]{43}=|[0-9A-Fa-f]{64})$\""},
+        {"newDoubleSha1Hash", ",\"pattern\":\"^[0-9A-Fa-f]{40}$\""},
+        {"backupPeriodInHours", ",\"enum\":[6,8,12,16,20,24,36,48,null]"},
+        {"backupRetentionPeriodInHours", ",\"multipleOf\":24,\"minimum\":24,\"maximum\":1080"},
+        {"backupStartTime", ",\"pattern\":\"^([01][0-9]|2[0-3]):00$\""},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        if (strcmp(rules[i].name, name) == 0)
+            return rules[i].json;
+    }
+    return "";
+}
+
+static void put_record(const struct document *document, const struct record_type *type);
+static void put_params(const struct document *document, const struct record_type *type, const char *names);
+static void put_entry(const struct document *document, const struct record_type *type);
+
+static void put_words(const struct document *document, const struct field *field)
+{
+    const bool cloud_state = document->dialect == HTTP_CLOUD && strcmp(field->words->name, "service_state") == 0;
+    bool first = true;
+    json_put_text(document->out, "\"type\":\"string\",\"enum\":[");
+    for (unsigned i = 0; i < field->words->count; i++) {
+        const char *word = field->words->values[i].name;
+        if (strcmp(word, "none") == 0 || strcmp(word, "gone") == 0)
+            continue; /* before the beginning and after the end: never shown */
+        if (cloud_state && strcmp(word, "deleting") == 0)
+            word = "terminating";
+        json_put_text(document->out, first ? "" : ",");
+        put_string(document->out, word);
+        first = false;
+    }
+    json_put_text(document->out, "]");
+}
+
+static void put_text_limits(const struct document *document, const struct field *field)
+{
+    if (field->min)
+        put(document->out, ",\"minLength\":%" PRIu64, field->min);
+    if (field->max)
+        put(document->out, ",\"maxLength\":%" PRIu64, field->max);
+}
+
+/* `params`: of a request; else of an answer. */
+static void put_type(const struct document *document, const struct field *field, bool params)
+{
+    struct buffer *out = document->out;
+    const bool null = params && field->use == USE_NULLABLE;
+    switch (field->kind) {
+    case FIELD_BOOL:
+        json_put_text(out, "\"type\":\"boolean\"");
+        return;
+    case FIELD_U64:
+        json_put_text(out, null ? "\"type\":[\"integer\",\"null\"]" : "\"type\":\"integer\"");
+        if (params && (field->min || field->max))
+            put(out, ",\"minimum\":%" PRIu64, field->min);
+        if (params && field->max)
+            put(out, ",\"maximum\":%" PRIu64, field->max);
+        return;
+    case FIELD_TIME:
+    case FIELD_STAMP:
+        json_put_text(out, null ? "\"type\":[\"string\",\"null\"],\"format\":\"date-time\""
+                                : "\"type\":\"string\",\"format\":\"date-time\"");
+        return;
+    case FIELD_UUID:
+        json_put_text(out, "\"type\":\"string\",\"format\":\"uuid\"");
+        return;
+    case FIELD_STR:
+    case FIELD_BIN:
+        json_put_text(out, null ? "\"type\":[\"string\",\"null\"]" : "\"type\":\"string\"");
+        if (params)
+            put_text_limits(document, field);
+        return;
+    case FIELD_ENUM:
+        put_words(document, field);
+        return;
+    case FIELD_OBJ:
+        if (params)
+            put_params(document, field->record, NULL);
+        else
+            put_record(document, field->record);
+        return;
+    case FIELD_LIST:
+        json_put_text(out, "\"type\":\"array\",\"items\":{");
+        if (params)
+            put_entry(document, field->record);
+        else
+            put_record(document, field->record);
+        json_put_text(out, "}");
+        return;
+    }
+}
+
+/* An entry of a list that is given: only its first field, which it is found by, is needed. */
+static void put_entry(const struct document *document, const struct record_type *type)
+{
+    struct buffer *out = document->out;
+    json_put_text(out, "\"type\":\"object\",\"properties\":{");
+    for (unsigned i = 0; i < type->count; i++) {
+        json_put_name(out, type->fields[i].name, i == 0);
+        json_put_text(out, "{");
+        put_type(document, &type->fields[i], false);
+        json_put_text(out, ",\"description\":");
+        put_string(out, type->fields[i].text);
+        json_put_text(out, "}");
+    }
+    put(out, "},\"required\":[\"%s\"],\"additionalProperties\":%s", type->fields[0].name,
+        document->dialect == HTTP_PLAIN ? "false" : "true");
+}
+
+/* A record as it is answered. */
+static void put_record(const struct document *document, const struct record_type *type)
+{
+    struct buffer *out = document->out;
+    struct view_name name;
+    bool first = true;
+    json_put_text(out, "\"type\":\"object\",\"properties\":{");
+    for (unsigned i = 0; view_name_at(document->dialect, type, i, &name); i++) {
+        json_put_name(out, name.name, i == 0);
+        json_put_text(out, "{");
+        if (name.is_list)
+            json_put_text(out, "\"type\":\"array\",\"items\":{");
+        if (name.field)
+            put_type(document, name.field, false);
+        if (name.is_list)
+            json_put_text(out, "}");
+        if (name.field && name.field->kind != FIELD_OBJ) {
+            json_put_text(out, ",\"description\":");
+            put_string(out, name.field->text);
+        }
+        json_put_text(out, "}");
+    }
+    json_put_text(out, "},\"required\":[");
+    for (unsigned i = 0; view_name_at(document->dialect, type, i, &name); i++) {
+        if (!name.always)
+            continue;
+        json_put_text(out, first ? "" : ",");
+        put_string(out, name.name);
+        first = false;
+    }
+    json_put_text(out, "],\"additionalProperties\":false");
+}
+
+static void put_params(const struct document *document, const struct record_type *type, const char *names)
+{
+    struct buffer *out = document->out;
+    bool first = true;
+    json_put_text(out, "\"type\":\"object\",\"properties\":{");
+    for (unsigned i = 0; i < type->count; i++) {
+        const struct field *field = &type->fields[i];
+        const bool role = strcmp(field->name, "role") == 0;
+        const char *name = role ? "roles" : field->name;
+        if (names && !route_has_word(names, name, strlen(name)))
+            continue;
+        json_put_name(out, name, first);
+        first = false;
+        json_put_text(out, role ? "{\"type\":\"array\",\"minItems\":1,\"items\":{" : "{");
+        put_type(document, field, true);
+        json_put_text(out, rule_of(name));
+        json_put_text(out, role ? "},\"description\":" : ",\"description\":");
+        put_string(out, field->text);
+        json_put_text(out, "}");
+    }
+    json_put_text(out, "},\"required\":[");
+    first = true;
+    for (unsigned i = 0; i < type->count; i++) {
+        const struct field *field = &type->fields[i];
+        if (field->use != USE_REQUIRED || (names && !route_has_word(names, field->name, strlen(field->name))))
+            continue;
+        json_put_text(out, first ? "" : ",");
+        put_string(out, field->name);
+        first = false;
+    }
+    put(out, "],\"additionalProperties\":%s", document->dialect == HTTP_PLAIN ? "false" : "true");
+}
+
+/* ---- Routes ---- */
+
+static const struct field *find_field(const struct record_type *type, const char *name, size_t size)
+{
+    for (unsigned i = 0; type && i < type->count; i++) {
+        if (bytes_equal(type->fields[i].name, strlen(type->fields[i].name), name, size))
+            return &type->fields[i];
+    }
+    return NULL;
+}
+
+static const struct record_type *params_of(const struct http_route *route)
+{
+    const struct command_type *command = schema_command(route->command);
+    return command ? command->params : NULL;
+}
+
+/* What stands in the tables of no command. */
+static const char *parameter_schema(const char *name)
+{
+    if (strcmp(name, "filter") == 0)
+        return "\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^tag:.\"}";
+    if (strcmp(name, "from_date") == 0 || strcmp(name, "to_date") == 0)
+        return "\"type\":\"string\"";
+    return strcmp(name, "filtered_metrics") == 0 ? "\"type\":\"boolean\"" : "\"type\":\"string\"";
+}
+
+static void put_parameter(const struct document *document, const struct http_route *route, const char *name,
+                          size_t size, bool path)
+{
+    struct buffer *out = document->out;
+    char text[64];
+    const struct field *field = find_field(params_of(route), name, size);
+    snprintf(text, sizeof text, "%.*s", (int)size, name);
+    json_put_text(out, "{\"name\":");
+    put_string(out, text);
+    put(out, ",\"in\":\"%s\",\"required\":%s,\"schema\":{", path ? "path" : "query", path ? "true" : "false");
+    if (field)
+        put_type(document, field, true);
+    else
+        json_put_text(out, parameter_schema(text));
+    json_put_text(out, "}}");
+}
+
+static void put_parameters(const struct document *document, const struct http_route *route)
+{
+    bool first = true;
+    json_put_text(document->out, "\"parameters\":[");
+    for (const char *at = route->path; (at = strchr(at, '{')); at++) {
+        json_put_text(document->out, first ? "" : ",");
+        put_parameter(document, route, at + 1, strcspn(at + 1, "}"), true);
+        first = false;
+    }
+    for (const char *at = route->query; *at;) {
+        const size_t size = strcspn(at, " ");
+        json_put_text(document->out, first ? "" : ",");
+        put_parameter(document, route, at, size, false);
+        first = false;
+        at += size + (at[size] == ' ');
+    }
+    json_put_text(document->out, "]");
+}
+
+static void put_body(const struct document *document, const struct http_route *route)
+{
+    const char *names = route->bodies[document->dialect];
+    if (!names[0])
+        return;
+    json_put_text(document->out, ",\"requestBody\":{\"required\":");
+    const bool state = route->id == ROUTE_SERVICE_STATE;
+    json_put_text(document->out,
+                  state || route->id == ROUTE_SERVICE_CREATE || route->id == ROUTE_KEY_CREATE ? "true" : "false");
+    json_put_text(document->out, ",\"content\":{\"application/json\":{\"schema\":{");
+    if (state)
+        put(document->out,
+            "\"type\":\"object\",\"properties\":{\"command\":{\"type\":\"string\",\"enum\":[\"start\",\"stop\","
+            "\"awake\"]}},"
+            "\"required\":[\"command\"],\"additionalProperties\":%s",
+            document->dialect == HTTP_PLAIN ? "false" : "true");
+    else
+        put_params(document, params_of(route), names);
+    json_put_text(document->out, "}}}}");
+}
+
+static bool is_list(const struct http_route *route)
+{
+    switch ((int)route->id) {
+    case ROUTE_ORGANIZATION_LIST:
+    case ROUTE_QUOTA_LIST:
+        return true;
+    case ROUTE_ACTIVITY_GET:
+        return false;
+    default:
+        return reeve_command_mode(route->command) == REEVE_MODE_LIST;
+    }
+}
+
+/* Of routes whose answer is no record. */
+static void put_local_result(const struct document *document, const struct http_route *route)
+{
+    const char *schema = "";
+    switch ((int)route->id) {
+    case ROUTE_ACTIVITY_LIST:
+    case ROUTE_ACTIVITY_GET:
+        schema = "\"type\":\"object\",\"required\":[\"id\",\"createdAt\",\"type\",\"actorType\"],\"properties\":{"
+                 "\"id\":{\"type\":\"string\"},\"createdAt\":{\"type\":\"string\",\"format\":\"date-time\"},"
+                 "\"type\":{\"type\":\"string\"},\"actorType\":{\"enum\":[\"api\",\"system\"]},"
+                 "\"actorId\":{\"type\":\"string\"},\"organizationId\":{\"type\":\"string\",\"format\":\"uuid\"},"
+                 "\"serviceId\":{\"type\":\"string\",\"format\":\"uuid\"}},\"additionalProperties\":false";
+        break;
+    case ROUTE_QUOTA_LIST:
+    case ROUTE_QUOTA_GET:
+        schema =
+            "\"type\":\"object\",\"required\":[\"quotaCode\",\"value\"],\"properties\":{"
+            "\"quotaCode\":{\"type\":\"string\"},\"name\":{\"type\":\"string\"},\"description\":{\"type\":\"string\"},"
+            "\"scope\":{\"type\":\"string\"},\"value\":{\"type\":\"integer\"},\"usage\":{\"type\":\"integer\"},"
+            "\"adjustable\":{\"type\":\"boolean\"}},\"additionalProperties\":false";
+        break;
+    case ROUTE_USAGE_COST:
+        schema =
+            "\"type\":\"object\",\"required\":[\"grandTotalCHC\",\"costs\"],\"properties\":{"
+            "\"grandTotalCHC\":{\"type\":\"number\"},\"costs\":{\"type\":\"array\"}},\"additionalProperties\":false";
+        break;
+    case ROUTE_PRIVATE_ENDPOINT_CONFIG:
+        schema = "\"type\":\"object\",\"properties\":{\"endpointServiceId\":{\"type\":\"string\"},"
+                 "\"privateDnsHostname\":{\"type\":\"string\"}},\"additionalProperties\":false";
+        break;
+    default:
+        break;
+    }
+    json_put_text(document->out, schema);
+}
+
+static void put_result(const struct document *document, const struct http_route *route)
+{
+    const bool list = is_list(route);
+    json_put_text(document->out, list ? "{\"type\":\"array\",\"items\":{" : "{");
+    if (route->view != &record_type_none)
+        put_record(document, route->view);
+    else
+        put_local_result(document, route);
+    json_put_text(document->out, list ? "}}" : "}");
+}
+
+static const char *text_type(const struct http_route *route)
+{
+    switch ((int)route->id) {
+    case ROUTE_METRICS:
+    case ROUTE_HEALTHZ:
+    case ROUTE_READYZ:
+    case ROUTE_ORGANIZATION_PROMETHEUS:
+    case ROUTE_SERVICE_PROMETHEUS:
+        return "text/plain";
+    case ROUTE_DOCS:
+        return "text/html";
+    default:
+        return NULL;
+    }
+}
+
+static void put_success(const struct document *document, const struct http_route *route)
+{
+    struct buffer *out = document->out;
+    const char *text = text_type(route);
+    const bool nothing = route->method == METHOD_DELETE;
+    put(out,
+        "\"200\":{\"description\":\"done\",\"headers\":{\"X-Request-Id\":{\"schema\":{\"type\":\"string\"}}},"
+        "\"content\":{\"%s\":{\"schema\":",
+        text ? text : "application/json");
+    if (text) {
+        json_put_text(out, "{\"type\":\"string\"}");
+    } else if (route->id == ROUTE_OPENAPI) {
+        json_put_text(out, "{\"type\":\"object\"}");
+    } else if (document->dialect == HTTP_PLAIN && nothing) {
+        json_put_text(out, "{\"type\":\"object\",\"additionalProperties\":false}");
+    } else if (document->dialect == HTTP_PLAIN) {
+        put_result(document, route);
+    } else {
+        put(out,
+            "{\"type\":\"object\",\"required\":[\"status\",\"requestId\"%s],\"properties\":{\"status\":{\"const\":200},"
+            "\"requestId\":{\"type\":\"string\"}",
+            nothing ? "" : ",\"result\"");
+        if (!nothing) {
+            json_put_text(out, ",\"result\":");
+            put_result(document, route);
+        }
+        json_put_text(out, "},\"additionalProperties\":false}");
+    }
+    json_put_text(out, "}");
+    if (route->id == ROUTE_SERVICE_EVENTS || route->id == ROUTE_ORGANIZATION_EVENTS)
+        json_put_text(out, ",\"text/event-stream\":{\"schema\":{\"type\":\"string\"}}");
+    json_put_text(out, "}}");
+}
+
+static void put_responses(const struct document *document, const struct http_route *route)
+{
+    static const char *const always = "400 405 406 408 413 414 431 500 503", *const known = "401 403 404 429",
+                             *const changing = "409 411 412 415 422", *const streams = "410";
+    const char *lists[] = {always, route->role ? known : "", route->method != METHOD_GET ? changing : "",
+                           route->command == REEVE_COMMAND_EVENT_LIST ? streams : ""};
+    json_put_text(document->out, ",\"responses\":{");
+    put_success(document, route);
+    if (route->method == METHOD_GET)
+        json_put_text(document->out, ",\"304\":{\"description\":\"the ETag named in If-None-Match is still right\"}");
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        for (const char *at = lists[i]; *at; at += at[3] ? 4 : 3)
+            put(document->out, ",\"%.3s\":{\"$ref\":\"#/components/responses/Refusal\"}", at);
+    }
+    json_put_text(document->out, "}");
+}
+
+/* SERVICE_GET -> serviceGet */
+static void put_operation_id(struct buffer *out, const char *name)
+{
+    char text[64];
+    size_t used = 0;
+    for (bool upper = false; *name && used < sizeof text - 1; name++) {
+        if (*name != '_')
+            text[used++] = upper || *name < 'A' || *name > 'Z' ? *name : (char)(*name - 'A' + 'a');
+        upper = *name == '_';
+    }
+    text[used] = '\0';
+    put_string(out, text);
+}
+
+static void put_operation(const struct document *document, const struct http_route *route)
+{
+    static const char *const methods[] = {
+        [METHOD_GET] = "get", [METHOD_POST] = "post", [METHOD_PATCH] = "patch", [METHOD_DELETE] = "delete"};
+    struct buffer *out = document->out;
+    put(out, "\"%s\":{\"operationId\":", methods[route->method]);
+    put_operation_id(out, route->name);
+    json_put_text(out, ",\"summary\":");
+    put_string(out, route->text);
+    json_put_text(out, route->role ? "," : ",\"security\":[],");
+    put_parameters(document, route);
+    put_body(document, route);
+    put_responses(document, route);
+    json_put_text(out, "}");
+}
+
+static void put_paths(const struct document *document)
+{
+    bool first = true;
+    for (size_t i = 0; i < ROUTE_COUNT; i++) {
+        bool seen = false, first_method = true;
+        for (size_t j = 0; j < i; j++)
+            seen |= strcmp(http_routes[j].path, http_routes[i].path) == 0;
+        if (seen)
+            continue;
+        json_put_name(document->out, http_routes[i].path, first);
+        first = false;
+        json_put_text(document->out, "{");
+        for (size_t j = i; j < ROUTE_COUNT; j++) {
+            if (strcmp(http_routes[j].path, http_routes[i].path) != 0)
+                continue;
+            json_put_text(document->out, first_method ? "" : ",");
+            put_operation(document, &http_routes[j]);
+            first_method = false;
+        }
+        json_put_text(document->out, "}");
+    }
+}
+
+void document_openapi(struct buffer *out, enum http_dialect dialect)
+{
+    const struct document document = {.out = out, .dialect = dialect};
     buffer_reset(out);
-    json_put_text(out, "<html></html>");
+    put(out,
+        "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"reeve services API (%s dialect)\",\"version\":\"%s\","
+        "\"description\":\"Looks after fleets of managed services, from creation to deletion.\"},"
+        "\"security\":[{\"key\":[]}],\"paths\":{",
+        dialect == HTTP_PLAIN ? "plain" : "cloud", reeve_version());
+    put_paths(&document);
+    json_put_text(
+        out, "},\"components\":{\"securitySchemes\":{\"key\":{\"type\":\"http\",\"scheme\":\"basic\","
+             "\"description\":\"id and secret of a key\"}},\"responses\":{\"Refusal\":{\"description\":"
+             "\"what is at fault, in words and for programs\",\"content\":{\"application/json\":{\"schema\":{"
+             "\"type\":\"object\",\"required\":[\"status\",\"error\",\"requestId\",\"details\"],\"properties\":{"
+             "\"status\":{\"type\":\"integer\"},\"error\":{\"type\":\"string\",\"pattern\":\"^[A-Z_]+: \"},"
+             "\"requestId\":{\"type\":\"string\"},\"details\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}},"
+             "\"additionalProperties\":false}}}}}}}\n");
+}
+
+/* ---- The page ---- */
+
+static void put_html(struct buffer *out, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '<')
+            json_put_text(out, "&lt;");
+        else if (*text == '&')
+            json_put_text(out, "&amp;");
+        else
+            buffer_append(out, text, 1);
+    }
+}
+
+static void put_row(struct buffer *out, const char *name, const char *type, const char *need, const char *text)
+{
+    json_put_text(out, "<tr><td><code>");
+    put_html(out, name);
+    put(out, "</code></td><td>%s</td><td>%s</td><td>", type, need);
+    put_html(out, text);
+    json_put_text(out, "</td></tr>\n");
+}
+
+static const char *type_name(const struct field *field)
+{
+    static const char *const names[] = {
+        [FIELD_BOOL] = "boolean", [FIELD_U64] = "integer", [FIELD_TIME] = "date-time", [FIELD_STAMP] = "date-time",
+        [FIELD_UUID] = "uuid",    [FIELD_STR] = "string",  [FIELD_BIN] = "string",     [FIELD_ENUM] = "string",
+        [FIELD_OBJ] = "object",   [FIELD_LIST] = "array"};
+    return names[field->kind];
+}
+
+static void put_page_params(const struct document *document, const struct http_route *route)
+{
+    const struct record_type *params = params_of(route);
+    const char *names = route->bodies[document->dialect];
+    if (!names[0])
+        return;
+    json_put_text(document->out, "<h4>Request body</h4><table>\n");
+    if (route->id == ROUTE_SERVICE_STATE)
+        put_row(document->out, "command", "string", "required", "start, stop or awake");
+    for (unsigned i = 0; route->id != ROUTE_SERVICE_STATE && i < params->count; i++) {
+        const struct field *field = &params->fields[i];
+        const bool role = strcmp(field->name, "role") == 0;
+        const char *name = role ? "roles" : field->name;
+        if (route_has_word(names, name, strlen(name)))
+            put_row(document->out, name, role ? "array" : type_name(field),
+                    field->use == USE_REQUIRED   ? "required"
+                    : field->use == USE_NULLABLE ? "or null"
+                                                 : "",
+                    field->text);
+    }
+    json_put_text(document->out, "</table>\n");
+}
+
+static void put_page_answer(const struct document *document, const struct http_route *route)
+{
+    struct view_name name;
+    if (route->view == &record_type_none)
+        return;
+    put(document->out, "<h4>Answer%s</h4><table>\n", is_list(route) ? ": a list of" : "");
+    for (unsigned i = 0; view_name_at(document->dialect, route->view, i, &name); i++)
+        put_row(document->out, name.name,
+                !name.field    ? ""
+                : name.is_list ? "array"
+                               : type_name(name.field),
+                name.always || !name.field ? "always" : "", name.field ? name.field->text : "");
+    json_put_text(document->out, "</table>\n");
+}
+
+static void put_page_route(const struct document *document, const struct http_route *route)
+{
+    static const char *const methods[] = {
+        [METHOD_GET] = "GET", [METHOD_POST] = "POST", [METHOD_PATCH] = "PATCH", [METHOD_DELETE] = "DELETE"};
+    struct buffer *out = document->out;
+    put(out, "<section id=\"%s\"><h3><b>%s</b> <code>", route->name, methods[route->method]);
+    put_html(out, route->path);
+    json_put_text(out, "</code></h3><p>");
+    put_html(out, route->text);
+    put(out, ". Key: %s.", route->role ? reeve_role_name(route->role) : "none");
+    if (route->query[0])
+        put(out, " Query: <code>%s</code>.", route->query);
+    json_put_text(out, "</p>\n");
+    put_page_params(document, route);
+    put_page_answer(document, route);
+    json_put_text(out, "</section>\n");
+}
+
+static void put_page_errors(struct buffer *out)
+{
+    json_put_text(out, "<h2 id=\"errors\">Refusals</h2><p>Both dialects: <code>{\"status\", \"error\": \"CODE: text\", "
+                       "\"requestId\", \"details\"}</code>.</p><table>\n");
+#define ERROR(id, number, name, http, retryable, text) put_row(out, name, #http, (retryable) ? "try again" : "", text);
+#include "errors.def"
+    json_put_text(out, "</table>\n");
+}
+
+void document_page(struct buffer *out, enum http_dialect dialect)
+{
+    const struct document document = {.out = out, .dialect = dialect};
+    buffer_reset(out);
+    put(out,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>reeve: services API</title>"
+        "<meta name=\"viewport\" content=\"width=device-width\"><style>"
+        ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem "
+        "auto;padding:0 1rem}"
+        "code{font-size:.9em}table{border-collapse:collapse;width:100%%}td{border-top:1px solid #8884;padding:.2rem "
+        ".5rem;"
+        "vertical-align:top}section{margin:2rem 0}h3 "
+        "b{color:#07a;display:inline-block;min-width:4.5rem}h4{margin:.8rem 0 .2rem}"
+        "</style></head><body><h1>reeve: services API, %s dialect</h1>\n",
+        dialect == HTTP_PLAIN ? "plain" : "cloud");
+    put(out,
+        "<p>HTTP Basic with id and secret of a key: <code>curl --user $REEVE_KEY_ID:$REEVE_KEY_SECRET "
+        "$REEVE_URL/v1/organizations/$REEVE_ORG_ID/services</code>. Bodies are JSON. Every success is 200%s. "
+        "Headers that are understood: <code>Idempotency-Key</code>, <code>If-Match</code>, <code>If-None-Match</code>, "
+        "<code>Prefer: wait=N</code>, <code>Accept-Encoding: gzip</code>, <code>X-Request-Id</code>. The same for "
+        "programs: "
+        "<a href=\"/openapi.json\">openapi.json</a>. <a href=\"#errors\">Refusals</a>.</p>\n",
+        dialect == HTTP_PLAIN ? "" : ", in an envelope <code>{\"status\", \"requestId\", \"result\"}</code>");
+    for (size_t i = 0; i < ROUTE_COUNT; i++)
+        put_page_route(&document, &http_routes[i]);
+    put_page_errors(out);
+    json_put_text(out, "</body></html>\n");
 }

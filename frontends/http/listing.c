@@ -321,12 +321,13 @@ static void on_worked(uv_work_t *work, int status)
 static void start_work(struct http_exchange *exchange)
 {
     uv_work_t *work = malloc(sizeof *work);
+    if (work)
+        work->data = exchange;
     if (!work || uv_queue_work(exchange->server->loop, work, on_work, on_worked) != 0) {
         free(work);
         refuse(exchange, REEVE_ERROR_NO_MEMORY, "", "out of memory");
         return;
     }
-    work->data = exchange;
     exchange->server->works_count++;
     exchange->state = EXCHANGE_WAITING;
 }

@@ -422,11 +422,11 @@ void local_run(struct http_exchange *exchange)
         metrics_run(exchange);
         return;
     case ROUTE_OPENAPI:
-        document_openapi(&exchange->out);
+        document_openapi(&exchange->out, exchange->listener->dialect);
         answer_text(exchange, "application/json", exchange->out.data, exchange->out.size);
         return;
     case ROUTE_DOCS:
-        document_page(&exchange->out);
+        document_page(&exchange->out, exchange->listener->dialect);
         answer_text(exchange, "text/html; charset=utf-8", exchange->out.data, exchange->out.size);
         return;
     default:

@@ -23,8 +23,17 @@
 
 const struct http_route http_routes[ROUTE_COUNT] = {
 #define ROUTE(id, method, path, kind, command, role, view, plain, cloud, query, text)                                  \
-    {ROUTE_##id,   METHOD_##method, path, ROUTE_KIND_##kind, REEVE_COMMAND_##command, ROLE_##role,                     \
-     &VIEW_##view, {plain, cloud},  query},
+    {ROUTE_##id,                                                                                                       \
+     METHOD_##method,                                                                                                  \
+     path,                                                                                                             \
+     ROUTE_KIND_##kind,                                                                                                \
+     REEVE_COMMAND_##command,                                                                                          \
+     ROLE_##role,                                                                                                      \
+     &VIEW_##view,                                                                                                     \
+     {plain, cloud},                                                                                                   \
+     query,                                                                                                            \
+     #id,                                                                                                              \
+     text},
 #include "routes.def"
 };
 

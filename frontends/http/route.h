@@ -35,6 +35,7 @@ struct http_route {
     const struct record_type *view;
     const char *bodies[2]; /* by dialect */
     const char *query;
+    const char *name, *text;
 };
 
 /* A path, cut at its slashes. */

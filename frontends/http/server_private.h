@@ -254,8 +254,8 @@ void metrics_service_head(struct buffer *out);
 
 /* ---- document.c: this API for programs and for people ---- */
 
-void document_openapi(struct buffer *out);
-void document_page(struct buffer *out);
+void document_openapi(struct buffer *out, enum http_dialect dialect);
+void document_page(struct buffer *out, enum http_dialect dialect);
 
 /* ---- auth.c, tls.c ---- */
 

@@ -125,6 +125,26 @@ static const struct view *view_of(const struct record_type *type)
     return NULL;
 }
 
+bool view_name_at(enum http_dialect dialect, const struct record_type *type, unsigned index, struct view_name *ret_name)
+{
+    const struct view *view = view_of(type);
+    if (view && index >= view->counts[dialect])
+        return false;
+    if (view) {
+        const struct view_item *item = &view->items[dialect][index];
+        *ret_name = (struct view_name){item->name, item->field, item->form == FORM_LIST, item->always};
+        return true;
+    }
+    for (unsigned i = 0; i < type->count; i++) {
+        const struct field *field = &type->fields[i];
+        if (!is_shown(field) || index-- > 0)
+            continue;
+        *ret_name = (struct view_name){field->name, field, false, is_always(field)};
+        return true;
+    }
+    return false;
+}
+
 /* ---- Values ---- */
 
 /* Clients of the cloud dialect know this state by another name; it is the only one they do not know as it is. */
