@@ -124,6 +124,7 @@ static void take_response(struct bench *bench, const struct ipc_message *message
         return;
     }
     histogram_add(&bench->result->latency, bench_now_ns() - slot->sent_ns);
+    bench->result->commands++;
     if (slot->phase == CREATING && uuid_of(ipc_map_get(ipc_map_get(&message->body, "service"), "id"), &id)) {
         reeve_uuid_format(&id, slot->service_id);
         map_put(&bench->by_service, &id, slot);
