@@ -35,7 +35,7 @@ wait_for() {
 
 free_port() {
     port=$(($(od -An -N2 -tu2 /dev/urandom) % 20000 + 10000))
-    while curl -s -o "$directory/found" "http://127.0.0.1:$port/"; do port=$((port + 1)); done
+    while curl -s -m 2 -o "$directory/found" "http://127.0.0.1:$port/"; do port=$((port + 1)); done
     echo "$port"
 }
 
@@ -49,7 +49,7 @@ wait_for test -s "$directory/data/dev.env"
 # shellcheck disable=SC1091 # written by the daemon
 . "$directory/data/dev.env"
 url=http://127.0.0.1:$port
-wait_for curl -s "$url/healthz"
+wait_for curl -s -m 2 "$url/healthz"
 services=$url/v1/organizations/$REEVE_ORG_ID/services
 created=$(curl -sS --fail-with-body -u "$REEVE_KEY_ID:$REEVE_KEY_SECRET" -H 'Prefer: wait=30' \
     -H 'Content-Type: application/json' \
@@ -61,7 +61,7 @@ body=$(curl -sS --fail-with-body -u "$REEVE_KEY_ID:$REEVE_KEY_SECRET" "$services
 # ---- nginx, with the same answer ----
 
 constant_port=$(free_port)
-# Text between single quotes, in which nginx knows a backslash and a dollar.
+# As text between single quotes.
 quoted=$(printf '%s' "$body" | sed -e 's/\\/\\\\/g' -e "s/'/\\\\'/g")
 cat >"$directory/nginx.conf" <<END
 worker_processes 1;
@@ -89,7 +89,7 @@ END
 nginx -p "$directory" -c "$directory/nginx.conf" -e stderr &
 nginx=$!
 constant=http://127.0.0.1:$constant_port/v1/organizations/$REEVE_ORG_ID/services/$id
-wait_for curl -s "$constant"
+wait_for curl -s -m 2 "$constant"
 sizes="$(printf '%s' "$body" | wc -c) $(curl -s "$constant" | wc -c)"
 [ "${sizes% *}" = "${sizes#* }" ] || { echo "http-get: the two bodies differ in size: $sizes" >&2; exit 1; }
 
@@ -116,9 +116,8 @@ done
 echo "GET of one service, 64 keep-alive connections, body of ${sizes% *} bytes; $rounds round(s) of $seconds s, medians"
 echo
 printf '%-16s  %10s  %9s  %9s\n' '' 'requests/s' p50 p99
-# shellcheck disable=SC2046 # the medians are words
 {
-    printf '%-16s  %10.0f  %9s  %9s\n' reeve $(median "$directory/reeve")
-    printf '%-16s  %10.0f  %9s  %9s\n' 'nginx, constant' $(median "$directory/constant")
-}
-echo "$(median "$directory/reeve") $(median "$directory/constant")" | awk '{ printf "\nreeve / nginx: %.2f\n", $1 / $4 }'
+    echo "reeve $(median "$directory/reeve")"
+    echo "nginx $(median "$directory/constant")"
+} | awk '{ printf "%-16s  %10.0f  %9s  %9s\n", $1, $2, $3, $4; rates[$1] = $2 }
+    END { printf "\nreeve / nginx: %.2f\n", rates["reeve"] / rates["nginx"] }'

@@ -198,7 +198,8 @@ int http_create_service(struct http_caller *caller, const struct http_daemon *da
         .authorization = daemon->authorization,
         .wait = true,
         .body = "{\"name\":\"bench\",\"provider\":\"aws\",\"region\":\"us-east-1\",\"tier\":\"production\"}"};
-    if (http_call(caller, text, http_request_print(&request, text, sizeof text), &answer) < 0)
+    const size_t size = http_request_print(&request, text, sizeof text);
+    if (size == 0 || http_call(caller, text, size, &answer) < 0)
         return -1;
     if (http_answer_text(&answer, "id", ret_id, 37))
         return 0;
