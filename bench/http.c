@@ -62,12 +62,15 @@ static json_t *tell(enum work work, enum mode mode, const struct run_result *res
 {
     const double rate = bench_rate(result, work), commands = (double)result->commands / result->seconds;
     const double p50 = bench_microseconds(&result->latency, 0.5), p99 = bench_microseconds(&result->latency, 0.99);
-    printf("%-10s  %-8s  %9.0f  %11.0f  %8.0f %8.0f", work_names[work], mode_names[mode], rate, commands, p50, p99);
+    const double commits = (double)result->batches / result->seconds;
+    const double batch = result->batches ? (double)result->batch_inputs / (double)result->batches : 0;
+    printf("%-10s  %-8s  %9.0f  %11.0f  %9.0f  %7.1f  %8.0f %8.0f", work_names[work], mode_names[mode], rate, commands,
+           commits, batch, p50, p99);
     printf(mode == EMBEDDED ? "\n" : "  %8.2f\n", of_embedded);
     fflush(stdout);
-    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f}", "work", work_names[work], "mode", mode_names[mode],
-                     "perSecond", rate, "commandsPerSecond", commands, "p50Us", p50, "p99Us", p99, "ofEmbedded",
-                     of_embedded);
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "work", work_names[work], "mode",
+                     mode_names[mode], "perSecond", rate, "commandsPerSecond", commands, "commitsPerSecond", commits,
+                     "inputsPerBatch", batch, "p50Us", p50, "p99Us", p99, "ofEmbedded", of_embedded);
 }
 
 static void tell_rounds(const struct settings *settings, enum work work, const struct rounds *rounds, json_t *rows)
@@ -88,8 +91,8 @@ static int run_all(const struct settings *settings)
         "%u keep-alive connections beside %u outstanding embedded; %u round(s) of %.1f s, medians; filesystem %s\n\n",
         settings->connections, settings->connections, settings->rounds, settings->seconds,
         bench_filesystem(settings->paths.directory));
-    printf("%-10s  %-8s  %9s  %11s  %8s %8s  %8s\n", "work", "mode", "per s", "commands/s", "p50 us", "p99 us",
-           "x embed");
+    printf("%-10s  %-8s  %9s  %11s  %9s  %7s  %8s %8s  %8s\n", "work", "mode", "per s", "commands/s", "commits/s",
+           "batch", "p50 us", "p99 us", "x embed");
     for (int work = 0; work < WORK_COUNT && r == 0; work++) {
         struct rounds *rounds = calloc(1, sizeof *rounds);
         r = rounds ? run_rounds(settings, (enum work)work, rounds) : -1;

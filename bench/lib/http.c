@@ -6,6 +6,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "bench/lib/daemon_stats.h"
 #include "bench/lib/http_daemon.h"
 #include "bench/lib/run.h"
 
@@ -27,6 +28,7 @@ struct bench {
     const struct run_options *options;
     struct run_result *result;
     struct http_daemon daemon;
+    struct ipc_client *ipc; /* for the counters of the daemon */
     uv_loop_t loop;
     uv_timer_t timer;
     struct slot *slots;
@@ -41,6 +43,7 @@ static void finish(struct bench *bench)
         return;
     bench->ending = true;
     bench->result->seconds = (double)(bench_now_ns() - bench->started_ns) / 1e9;
+    bench->failed |= bench_daemon_stats(bench->ipc, true, bench->result) < 0;
     uv_close((uv_handle_t *)&bench->timer, NULL);
     for (unsigned i = 0; i < bench->options->outstanding; i++)
         uv_close((uv_handle_t *)&bench->slots[i].tcp, NULL);
@@ -100,6 +103,7 @@ static void start_measuring(struct bench *bench)
 {
     bench->result->latency = (struct histogram){0};
     bench->result->commands = 0;
+    bench->failed |= bench_daemon_stats(bench->ipc, false, bench->result) < 0;
     bench->started_ns = bench_now_ns();
     uv_timer_start(&bench->timer, on_time, (uint64_t)(bench->options->seconds * 1000), 0);
 }
@@ -249,14 +253,28 @@ static int run(struct bench *bench)
     return bench->failed ? -1 : 0;
 }
 
+static struct ipc_client *open_ipc(const char *directory)
+{
+    char path[4200];
+    struct ipc_client *client;
+    struct reeve_error error;
+    snprintf(path, sizeof path, "%s/reeve.sock", directory);
+    if (ipc_client_connect(path, &client, &error) == 0)
+        return client;
+    fprintf(stderr, "bench: %s %s\n", reeve_error_name(error.code), error.message);
+    return NULL;
+}
+
 int run_http(const struct run_options *options, struct run_result *ret_result)
 {
     struct bench bench = {.options = options, .result = ret_result};
     int r = -1;
     *ret_result = (struct run_result){0};
     bench.slots = calloc(options->outstanding, sizeof *bench.slots);
-    if (bench.slots && http_daemon_start(&bench.daemon, options->binary, options->directory) == 0)
+    if (bench.slots && http_daemon_start(&bench.daemon, options->binary, options->directory) == 0 &&
+        (bench.ipc = open_ipc(options->directory)))
         r = run(&bench);
+    ipc_client_close(bench.ipc);
     http_daemon_stop(&bench.daemon);
     free(bench.slots);
     return r;
