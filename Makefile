@@ -80,7 +80,7 @@ GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
 .PHONY: all setup test check test-unit test-api tests lint format-check static-analysis tidy checksymbols format coverage \
-        bench bench-scale demo docs valgrind install uninstall clean distclean help FORCE
+        bench bench-http bench-scale demo docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -93,7 +93,8 @@ help:
 	@echo 'make test-unit    only the C tests              make test-api   only the black-box tests'
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
-	@echo 'make bench        lifecycle throughput beside its floor; make bench-scale: a million services'
+	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
+	@echo 'make bench-http   only over HTTP: lifecycles, updates, GET beside nginx, among 10,000 slow clients'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall'
 	@echo 'make setup        install what building and testing needs (apt); make clean'
@@ -221,7 +222,7 @@ static-analysis: $(GENERATED)
 	@cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	    --suppress=missingIncludeSystem --suppress=*:$(BUILD)/include/* -D_GNU_SOURCE -Iengine -Ischemas -I. -I$(BUILD)/include \
 	    --library=posix -j2 engine frontends provisioners bench examples
-	@shellcheck .ci/run .ci/setup .ci/tidy $(wildcard examples/*.sh)
+	@shellcheck .ci/run .ci/setup .ci/tidy bench/http-get.sh $(wildcard examples/*.sh)
 	@echo 'static analysis: clean'
 
 tidy: $(GENERATED)
@@ -249,6 +250,17 @@ demo: ; @.ci/setup build && $(MAKE) --no-print-directory all && REEVE_BIN=$(absp
 
 bench: all $(BENCHES)
 	@$(OUT)/bench/lifecycle --json build/bench.json
+	@echo
+	@$(OUT)/bench/http --json build/bench-http.json
+	@echo
+	@REEVE_BIN=$(abspath $(OUT)/reeve) bench/http-get.sh
+
+bench-http: all $(BENCHES)
+	@$(OUT)/bench/http --json build/bench-http.json
+	@echo
+	@REEVE_BIN=$(abspath $(OUT)/reeve) bench/http-get.sh
+	@echo
+	@$(OUT)/bench/http-slow
 
 bench-scale: all $(BENCHES)
 	@$(OUT)/bench/scale

@@ -1,19 +1,14 @@
 /* Full lifecycles per second (create, running, stop, stopped, delete, gone), embedded and over IPC, beside a floor of
  * raw LMDB in the same run. `lifecycle --help` tells the options, bench/README.md what is measured. */
-#include <errno.h>
-#include <ftw.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
-#include "bench/lib/run.h"
+#include "bench/lib/common.h"
 
-#define ROUNDS_MAX 15
 #define COLUMNS_MAX 16
 
 enum mode { EMBEDDED, FLOOR, IPC, MODE_COUNT };
@@ -23,7 +18,7 @@ struct settings {
     unsigned outstanding[COLUMNS_MAX];
     unsigned columns, rounds;
     double seconds;
-    char directory[4000], binary[4096];
+    struct bench_paths paths;
     const char *json_path;
     bool with_ipc;
 };
@@ -32,17 +27,6 @@ struct settings {
 struct column {
     struct run_result results[MODE_COUNT][ROUNDS_MAX];
 };
-
-static int remove_path(const char *path, const struct stat *stat, int type, struct FTW *ftw)
-{
-    (void)stat, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static void remove_tree(const char *path)
-{
-    nftw(path, remove_path, 16, FTW_DEPTH | FTW_PHYS);
-}
 
 /* ---- Running ---- */
 
@@ -53,15 +37,12 @@ static int run_cell(const struct settings *settings, enum mode mode, unsigned ou
                                                                                              run_ipc};
     char directory[4096];
     const struct run_result *engine = &column->results[EMBEDDED][round];
-    snprintf(directory, sizeof directory, "%s/%s", settings->directory, mode_names[mode]);
-    remove_tree(directory);
-    if (mkdir(directory, 0700) != 0) {
-        fprintf(stderr, "bench: cannot make %s: %s\n", directory, strerror(errno));
+    snprintf(directory, sizeof directory, "%s/%s", settings->paths.directory, mode_names[mode]);
+    if (bench_make_fresh(directory) < 0)
         return -1;
-    }
     const struct run_options options = {
         .directory = directory,
-        .binary = settings->binary,
+        .binary = settings->paths.binary,
         .outstanding = outstanding,
         .seconds = settings->seconds,
         .inputs_per_batch = engine->batches ? (double)engine->batch_inputs / (double)engine->batches : outstanding,
@@ -69,7 +50,7 @@ static int run_cell(const struct settings *settings, enum mode mode, unsigned ou
         .event_bytes = engine->event_bytes,
     };
     const int r = runs[mode](&options, &column->results[mode][round]);
-    remove_tree(directory);
+    bench_remove_tree(directory);
     return r;
 }
 
@@ -88,30 +69,9 @@ static int run_column(const struct settings *settings, unsigned outstanding, str
 
 /* ---- Telling ---- */
 
-static int compare(const void *a, const void *b)
+static const struct run_result *median(const struct settings *settings, const struct column *column, enum mode mode)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double rate_of(const struct run_result *result)
-{
-    return result->seconds > 0 ? (double)result->lifecycles / result->seconds : 0;
-}
-
-/* The round whose rate is the median. */
-static const struct run_result *median(const struct column *column, enum mode mode, unsigned rounds)
-{
-    double rates[ROUNDS_MAX] = {0};
-    for (unsigned i = 0; i < rounds; i++)
-        rates[i] = rate_of(&column->results[mode][i]);
-    qsort(rates, rounds, sizeof rates[0], compare);
-    for (unsigned i = 0; i < rounds; i++) {
-        if (rate_of(&column->results[mode][i]) >= rates[rounds / 2] &&
-            rate_of(&column->results[mode][i]) <= rates[rounds / 2])
-            return &column->results[mode][i];
-    }
-    return &column->results[mode][0];
+    return bench_median(column->results[mode], settings->rounds, LIFECYCLES);
 }
 
 static double per(uint64_t value, uint64_t count)
@@ -119,67 +79,43 @@ static double per(uint64_t value, uint64_t count)
     return count ? (double)value / (double)count : 0;
 }
 
-static double microseconds(const struct run_result *result, double fraction)
-{
-    return (double)histogram_percentile(&result->latency, fraction) / 1000;
-}
-
 static json_t *tell(const struct run_result *result, enum mode mode, unsigned outstanding, double of_floor,
                     double of_embedded)
 {
-    printf("%-9s %5u  %10.0f  %8.0f  %7.1f", mode_names[mode], outstanding, rate_of(result),
+    printf("%-9s %5u  %10.0f  %8.0f  %7.1f", mode_names[mode], outstanding, bench_rate(result, LIFECYCLES),
            (double)result->batches / result->seconds, per(result->batch_inputs, result->batches));
     if (mode == FLOOR)
         printf("\n");
     else
-        printf("  %8.0f %8.0f %8.0f %8.0f  %7.0f  %7.2f%s", microseconds(result, 0.5), microseconds(result, 0.9),
-               microseconds(result, 0.99), microseconds(result, 0.999), per(result->bytes, result->lifecycles),
-               of_floor, mode == EMBEDDED ? "\n" : "");
+        printf("  %8.0f %8.0f %8.0f %8.0f  %7.0f  %7.2f%s", bench_microseconds(&result->latency, 0.5),
+               bench_microseconds(&result->latency, 0.9), bench_microseconds(&result->latency, 0.99),
+               bench_microseconds(&result->latency, 0.999), per(result->bytes, result->lifecycles), of_floor,
+               mode == EMBEDDED ? "\n" : "");
     if (mode == IPC)
         printf("  %8.2f\n", of_embedded);
     fflush(stdout);
-    return json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "mode", mode_names[mode],
-                     "outstanding", (json_int_t)outstanding, "lifecyclesPerSecond", rate_of(result), "commitsPerSecond",
-                     (double)result->batches / result->seconds, "inputsPerBatch",
-                     per(result->batch_inputs, result->batches), "p50Us", microseconds(result, 0.5), "p90Us",
-                     microseconds(result, 0.9), "p99Us", microseconds(result, 0.99), "p999Us",
-                     microseconds(result, 0.999), "bytesPerLifecycle", per(result->bytes, result->lifecycles),
-                     "ofFloor", of_floor, "ofEmbedded", of_embedded);
+    return json_pack(
+        "{s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "mode", mode_names[mode], "outstanding",
+        (json_int_t)outstanding, "lifecyclesPerSecond", bench_rate(result, LIFECYCLES), "commitsPerSecond",
+        (double)result->batches / result->seconds, "inputsPerBatch", per(result->batch_inputs, result->batches),
+        "p50Us", bench_microseconds(&result->latency, 0.5), "p90Us", bench_microseconds(&result->latency, 0.9), "p99Us",
+        bench_microseconds(&result->latency, 0.99), "p999Us", bench_microseconds(&result->latency, 0.999),
+        "bytesPerLifecycle", per(result->bytes, result->lifecycles), "ofFloor", of_floor, "ofEmbedded", of_embedded);
 }
 
 static void tell_column(const struct settings *settings, unsigned outstanding, const struct column *column,
                         json_t *rows)
 {
-    const struct run_result *floor = median(column, FLOOR, settings->rounds);
-    const struct run_result *embedded = median(column, EMBEDDED, settings->rounds);
+    const struct run_result *floor = median(settings, column, FLOOR);
+    const struct run_result *embedded = median(settings, column, EMBEDDED);
     for (int mode = 0; mode < MODE_COUNT; mode++) {
         if (mode == IPC && !settings->with_ipc)
             continue;
-        const struct run_result *result = median(column, (enum mode)mode, settings->rounds);
-        json_array_append_new(rows, tell(result, (enum mode)mode, outstanding, rate_of(result) / rate_of(floor),
-                                         rate_of(result) / rate_of(embedded)));
+        const struct run_result *result = median(settings, column, (enum mode)mode);
+        json_array_append_new(rows, tell(result, (enum mode)mode, outstanding,
+                                         bench_rate(result, LIFECYCLES) / bench_rate(floor, LIFECYCLES),
+                                         bench_rate(result, LIFECYCLES) / bench_rate(embedded, LIFECYCLES)));
     }
-}
-
-static const char *filesystem(const char *path)
-{
-    static char name[32];
-    struct statfs info;
-    if (statfs(path, &info) != 0)
-        return "unknown";
-    const unsigned long type = (unsigned long)info.f_type;
-    if (type == 0x01021994)
-        return "tmpfs: figures of a disk that never flushes";
-    if (type == 0xef53)
-        return "ext4";
-    if (type == 0x58465342)
-        return "xfs";
-    if (type == 0x9123683e)
-        return "btrfs";
-    if (type == 0x794c7630)
-        return "overlay";
-    snprintf(name, sizeof name, "type 0x%lx", type);
-    return name;
 }
 
 static int run_all(const struct settings *settings)
@@ -188,7 +124,7 @@ static int run_all(const struct settings *settings)
     int r = 0;
     printf(
         "lifecycles: create, running, stop, stopped, delete, gone; %u round(s) of %.1f s, medians; filesystem %s\n\n",
-        settings->rounds, settings->seconds, filesystem(settings->directory));
+        settings->rounds, settings->seconds, bench_filesystem(settings->paths.directory));
     printf("%-9s %5s  %10s  %8s  %7s  %8s %8s %8s %8s  %7s  %7s  %8s\n", "mode", "outst", "lifecyc./s", "commits/s",
            "batch", "p50 us", "p90 us", "p99 us", "p999 us", "bytes/l", "x floor", "x embed");
     for (unsigned i = 0; i < settings->columns && r == 0; i++) {
@@ -247,7 +183,7 @@ static int take_options(struct settings *settings, int argc, char **argv)
         else if (c == 'm')
             settings->with_ipc = strcmp(optarg, "embedded") != 0;
         else if (c == 'd')
-            snprintf(settings->directory, sizeof settings->directory, "%s", optarg);
+            snprintf(settings->paths.directory, sizeof settings->paths.directory, "%s", optarg);
         else if (c == 'j')
             settings->json_path = optarg;
     }
@@ -259,20 +195,13 @@ int main(int argc, char **argv)
 {
     struct settings settings = {
         .outstanding = {1, 64, 1000}, .columns = 3, .rounds = 3, .seconds = 2, .with_ipc = true};
-    char here[3900] = "";
-    const ssize_t size = readlink("/proc/self/exe", here, sizeof here - 1);
-    if (size > 0)
-        *strrchr(here, '/') = '\0';
-    snprintf(settings.binary, sizeof settings.binary, "%s/../reeve", here);
-    snprintf(settings.directory, sizeof settings.directory, "%s/data", here);
+    bench_find_paths(&settings.paths);
     const int r = take_options(&settings, argc, argv);
     if (r != 0)
         return usage(r > 0 ? 0 : 2);
-    if (mkdir(settings.directory, 0700) != 0 && errno != EEXIST) {
-        fprintf(stderr, "bench: cannot make %s: %s\n", settings.directory, strerror(errno));
+    if (bench_make_directory(settings.paths.directory) < 0)
         return 1;
-    }
     const int code = run_all(&settings) < 0 ? 1 : 0;
-    rmdir(settings.directory);
+    rmdir(settings.paths.directory);
     return code;
 }

@@ -1,4 +1,4 @@
-/* Lifecycles through libreeve: one client on a loop in this thread, a provisioner that is done at once. */
+/* Lifecycles or updates through libreeve: one client on a loop in this thread, a provisioner that is done at once. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -10,7 +10,9 @@
 
 struct slot {
     struct reeve_request request;
+    struct reeve_uuid service_id;
     uint64_t sent_ns;
+    bool odd; /* which of two names the next update gives */
     struct bench *bench;
 };
 
@@ -25,6 +27,7 @@ struct bench {
     struct reeve_uuid organization_id;
     struct slot *slots;
     struct map by_service; /* service -> struct slot */
+    unsigned ready;        /* services that stopped before updates begin */
     bool ending, failed;
     struct reeve_request setup;
     struct reeve_stats before;
@@ -108,6 +111,16 @@ static void create(struct slot *slot)
     submit(slot, REEVE_COMMAND_SERVICE_CREATE);
 }
 
+static void update(struct slot *slot)
+{
+    slot->odd = !slot->odd;
+    slot->request.params.service_update = (struct reeve_service_update_params){
+        .organization_id = slot->bench->organization_id,
+        .service_id = slot->service_id,
+        .name = reeve_str(slot->odd ? "bench-a" : "bench-b")};
+    submit(slot, REEVE_COMMAND_SERVICE_UPDATE);
+}
+
 static uint64_t stored_size(const struct record_type *type, const void *record)
 {
     struct buffer bytes = {0};
@@ -126,14 +139,44 @@ static void on_done(struct reeve_request *request, const struct reeve_result *re
         return;
     }
     histogram_add(&bench->result->latency, bench_now_ns() - slot->sent_ns);
+    bench->result->commands += !bench->ending;
+    if (request->command == REEVE_COMMAND_SERVICE_UPDATE && !bench->ending)
+        update(slot);
     if (request->command != REEVE_COMMAND_SERVICE_CREATE)
         return;
     const struct reeve_service *service = &result->answer.service_created.service;
     slot->request.params.service = (struct reeve_service_params){.organization_id = bench->organization_id,
                                                                  .service_id = service->id};
-    map_put(&bench->by_service, &service->id, slot);
+    slot->service_id = service->id;
+    map_put(&bench->by_service, &slot->service_id, slot);
     if (bench->result->record_bytes == 0)
         bench->result->record_bytes = stored_size(&record_type_service, service);
+}
+
+static void on_time(uv_timer_t *timer)
+{
+    finish(timer->data);
+}
+
+static void start_measuring(struct bench *bench)
+{
+    bench->result->latency = (struct histogram){0};
+    bench->result->commands = 0;
+    reeve_get_stats(bench->engine, &bench->before);
+    bench->started_ns = bench_now_ns();
+    uv_timer_start(&bench->timer, on_time, (uint64_t)(bench->options->seconds * 1000), 0);
+}
+
+static void on_stopped(struct slot *slot)
+{
+    struct bench *bench = slot->bench;
+    if (bench->options->work == LIFECYCLES) {
+        submit(slot, REEVE_COMMAND_SERVICE_DELETE);
+    } else if (++bench->ready == bench->options->outstanding) {
+        start_measuring(bench);
+        for (unsigned i = 0; i < bench->options->outstanding; i++)
+            update(&bench->slots[i]);
+    }
 }
 
 static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
@@ -145,18 +188,13 @@ static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
     if (event->type == REEVE_EVENT_TYPE_SERVICE_RUNNING) {
         submit(slot, REEVE_COMMAND_SERVICE_STOP);
     } else if (event->type == REEVE_EVENT_TYPE_SERVICE_STOPPED) {
-        submit(slot, REEVE_COMMAND_SERVICE_DELETE);
+        on_stopped(slot);
     } else if (event->type == REEVE_EVENT_TYPE_SERVICE_GONE) {
         bench->result->lifecycles++;
         bench->result->event_bytes = stored_size(&record_type_event, event);
         map_remove(&bench->by_service, &event->service_id);
         create(slot);
     }
-}
-
-static void on_time(uv_timer_t *timer)
-{
-    finish(timer->data);
 }
 
 static void on_organization(struct reeve_request *request, const struct reeve_result *result)
@@ -167,9 +205,7 @@ static void on_organization(struct reeve_request *request, const struct reeve_re
         return;
     }
     bench->organization_id = result->answer.organization.id;
-    reeve_get_stats(bench->engine, &bench->before);
-    bench->started_ns = bench_now_ns();
-    uv_timer_start(&bench->timer, on_time, (uint64_t)(bench->options->seconds * 1000), 0);
+    start_measuring(bench);
     for (unsigned i = 0; i < bench->options->outstanding; i++)
         create(&bench->slots[i]);
 }

@@ -9,8 +9,8 @@
 
 #include "base/buffer.h"
 #include "base/map.h"
+#include "bench/lib/daemon_stats.h"
 #include "bench/lib/run.h"
-#include "frontends/ipc/client.h"
 #include "schema.h"
 
 #define ID_RING 65536 /* more than can be under way */
@@ -124,6 +124,7 @@ static void take_response(struct bench *bench, const struct ipc_message *message
         return;
     }
     histogram_add(&bench->result->latency, bench_now_ns() - slot->sent_ns);
+    bench->result->commands++;
     if (slot->phase == CREATING && uuid_of(ipc_map_get(ipc_map_get(&message->body, "service"), "id"), &id)) {
         reeve_uuid_format(&id, slot->service_id);
         map_put(&bench->by_service, &id, slot);
@@ -172,26 +173,9 @@ static void take_notification(struct bench *bench, const struct ipc_message *mes
 
 /* ---- The run ---- */
 
-static uint64_t counter(const msgpack_object *stats, const char *name)
-{
-    const msgpack_object *value = ipc_map_get(stats, name);
-    return value && value->type == MSGPACK_OBJECT_POSITIVE_INTEGER ? value->via.u64 : 0;
-}
-
-/* Adds or subtracts the daemon's counters. */
 static int take_stats(struct bench *bench, bool end)
 {
-    struct ipc_message message;
-    if (ipc_client_call(bench->client, "stats", NULL, 0, &message) < 0)
-        return fail(bench, ipc_client_error(bench->client));
-    const uint64_t values[] = {counter(&message.body, "batches"), counter(&message.body, "batchInputs"),
-                               counter(&message.body, "storePuts"), counter(&message.body, "storeBytes"),
-                               counter(&message.body, "commitNs")};
-    uint64_t *sums[] = {&bench->result->batches, &bench->result->batch_inputs, &bench->result->puts,
-                        &bench->result->bytes, &bench->result->commit_ns};
-    for (int i = 0; i < 5; i++)
-        *sums[i] = end ? values[i] - *sums[i] : values[i];
-    return 0;
+    return bench_daemon_stats(bench->client, end, bench->result) < 0 ? fail(bench, ipc_client_error(bench->client)) : 0;
 }
 
 static int set_up(struct bench *bench)

@@ -1,4 +1,4 @@
-/* One run of one cell of the lifecycle bench, and what came out of it. */
+/* One run of one cell of a bench, and what came out of it. */
 #ifndef REEVE_BENCH_RUN_H
 #define REEVE_BENCH_RUN_H
 
@@ -8,9 +8,15 @@
 
 #define TRANSITIONS 6 /* of one lifecycle: create, running, stop, stopped, delete, gone */
 
+enum work {
+    LIFECYCLES, /* embedded, over IPC, over HTTP */
+    UPDATES,    /* names of stopped services are changed, each change durable: embedded, over HTTP */
+};
+
 struct run_options {
     const char *directory; /* made fresh by the caller */
-    const char *binary;    /* build/reeve, for IPC */
+    const char *binary;    /* build/reeve, for IPC and HTTP */
+    enum work work;
     unsigned outstanding;
     double seconds;
     /* for the floor: what the engine did in the same column */
@@ -21,6 +27,7 @@ struct run_options {
 struct run_result {
     double seconds;
     uint64_t lifecycles;
+    uint64_t commands; /* answered; over HTTP: requests */
     uint64_t batches, batch_inputs, puts, bytes, commit_ns;
     uint64_t record_bytes, event_bytes; /* as stored */
     struct histogram latency;           /* of commands, from sending to the durable answer */
@@ -29,6 +36,7 @@ struct run_result {
 /* Each returns 0, or -1 after it has said on standard error what went wrong. */
 int run_embedded(const struct run_options *options, struct run_result *ret_result);
 int run_ipc(const struct run_options *options, struct run_result *ret_result);
+int run_http(const struct run_options *options, struct run_result *ret_result);
 int run_floor(const struct run_options *options, struct run_result *ret_result);
 
 uint64_t bench_now_ns(void);
