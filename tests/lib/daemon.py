@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import subprocess
+import time
 
 from rpc import Rpc
 
@@ -73,6 +74,14 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+    def reload(self, timeout=20):
+        """SIGHUP, and its line in the log, whichever it is. A daemon that answers has had its turn."""
+        client, before, deadline = self.client(), self.log().count("reloaded"), time.monotonic() + timeout
+        self.process.send_signal(signal.SIGHUP)
+        while self.log().count("reloaded") == before:
+            assert time.monotonic() < deadline, self.log()
+            client.call("hello")
 
     def restart(self, kill=False):
         if kill:
