@@ -171,7 +171,6 @@ static void restore_counters(struct core *core, uint64_t now_ms)
 {
     struct store_item item;
     core->opened_ms = now_ms;
-    state_counts_load(core);
     if (store_last(core->store, TABLE_EVENTS, &item) && item.key_size == 8) {
         core->sequence = get_be64(item.key);
         if (store_seek(core->store, TABLE_EVENTS, &(struct store_key){0}, &item) && item.key_size == 8)
@@ -197,6 +196,15 @@ static void restore_counters(struct core *core, uint64_t now_ms)
     }
 }
 
+static int load_state_counts(struct core *core, struct reeve_error *ret_error)
+{
+    const int r = state_counts_load(core);
+    if (r == 0)
+        return 0;
+    return error_set(ret_error, (enum reeve_error_code) - r, NULL,
+                     "services and backups could not be counted: %s; `reeve check` tells more", reeve_error_text(r));
+}
+
 int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
 {
     if (sodium_init() < 0)
@@ -207,7 +215,10 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
         if (r < 0)
             return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
         r = check_schema(core, now_ms, ret_error);
-        if (r < 0) {
+        if (r == 0)
+            r = load_state_counts(core, ret_error);
+        /* What the store could not take is the commit's to tell: the map may only have to grow. */
+        if (r < 0 && store_batch_error(core->store) == 0) {
             store_abort(core->store);
             return r;
         }
