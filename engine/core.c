@@ -267,6 +267,9 @@ static void add_counters(struct core *core)
 #define SUM_COUNTER(c_name) core->stats.c_name += core->delta.c_name;
 #define SUM_GAUGE(c_name)
 #define COUNTER(c_name, name, kind, text) SUM_##kind(c_name)
+#define COUNTER_BY(c_name, name, enum, text)                                                                           \
+    for (unsigned i = 0; i < REEVE_##enum##_COUNT; i++)                                                                \
+        core->stats.c_name[i] += core->delta.c_name[i];
 #include "counters.def"
     core->stats.last_sequence = core->sequence;
     core->stats.operations_inflight = core->flights.count;
@@ -317,6 +320,7 @@ void event_append(struct core *core, struct reeve_event *event)
     event->at_ms = core->now_ms;
     core->next_event_count++;
     core->delta.events++;
+    core->delta.transitions_by_type[event->type]++;
     buffer_reset(&core->scratch);
     codec_encode_stored(&record_type_event, event, &core->scratch);
     if (core->scratch.failed) {
