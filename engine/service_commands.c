@@ -274,7 +274,7 @@ int service_create(struct core *core, const struct reeve_request *request, struc
     const struct step step = {
         .input = INPUT_CREATE,
         .actor = request->actor,
-        .changed = reeve_uuid_is_nil(&params->backup_id) ? (struct reeve_str){0} : reeve_str("backup"),
+        .changed = reeve_str(reeve_uuid_is_nil(&params->backup_id) ? NULL : "backup"),
     };
     r = service_step(core, &edit, &step, &changed, &result->error);
     if (r < 0)
