@@ -14,17 +14,12 @@ static int find_for(struct core *core, const struct reeve_request *request, cons
         return error_set(ret_error, REEVE_ERROR_NOT_FOUND, NULL, "there is no such key");
     ret_key->organization_id = *organization_id;
     ret_key->id = *key_id;
-    const uint64_t wanted = request->meta.if_generation;
-    if (wanted && wanted != ret_key->generation)
-        return error_set(ret_error, REEVE_ERROR_STALE_GENERATION, "ifGeneration", "the generation is %llu, not %llu",
-                         (unsigned long long)ret_key->generation, (unsigned long long)wanted);
-    return 0;
+    return check_generation(request, ret_key->generation, ret_error);
 }
 
 static void save(struct core *core, const struct reeve_key *key, uint64_t expires_before_ms)
 {
-    const struct store_key store_key = key_pair(&key->organization_id, &key->id);
-    const struct store_key index = key_uuid(&key->id);
+    const struct store_key store_key = key_pair(&key->organization_id, &key->id), index = key_uuid(&key->id);
     core_save(core, TABLE_KEYS, &store_key, &record_type_key, key);
     if (key->generation == 1)
         store_put(core->store, TABLE_KEY_INDEX, &index, &key->organization_id, sizeof key->organization_id);
@@ -32,14 +27,19 @@ static void save(struct core *core, const struct reeve_key *key, uint64_t expire
     core_move_due(core, expires_before_ms, key->expires_ms, DUE_KEY, &key->organization_id, &key->id);
 }
 
-static void remove_key(struct core *core, const struct reeve_key *key)
+/* The record and its rows. */
+static void drop(struct core *core, const struct reeve_key *key)
 {
-    const struct store_key store_key = key_pair(&key->organization_id, &key->id);
-    const struct store_key index = key_uuid(&key->id);
+    const struct store_key store_key = key_pair(&key->organization_id, &key->id), index = key_uuid(&key->id);
     store_delete(core->store, TABLE_KEYS, &store_key);
     store_delete(core->store, TABLE_KEY_INDEX, &index);
     core->keys_changed = true;
     core_move_due(core, key->expires_ms, 0, DUE_KEY, &key->organization_id, &key->id);
+}
+
+static void remove_key(struct core *core, const struct reeve_key *key)
+{
+    drop(core, key);
     struct reeve_organization *organization = organization_find(core, &key->organization_id);
     if (organization && organization->key_count > 0) {
         organization->key_count--;
@@ -190,4 +190,21 @@ void apikey_due(struct core *core, const struct reeve_uuid *organization_id, con
     key.id = *key_id;
     remove_key(core, &key);
     append_event(core, &key, REEVE_EVENT_TYPE_KEY_EXPIRE, reeve_str("expiry"));
+}
+
+void apikeys_drop(struct core *core, const struct reeve_uuid *organization_id)
+{
+    const struct store_key prefix = key_uuid(organization_id);
+    struct store_item item;
+    while (store_seek(core->store, TABLE_KEYS, &prefix, &item) && item.key_size == 32 &&
+           memcmp(item.key, organization_id, 16) == 0) {
+        const struct reeve_uuid key_id = uuid_at(item.key + 16);
+        const struct store_key store_key = key_pair(organization_id, &key_id);
+        struct reeve_key key;
+        if (!core_load(core, TABLE_KEYS, &store_key, &record_type_key, &key))
+            return;
+        key.organization_id = *organization_id;
+        key.id = key_id;
+        drop(core, &key);
+    }
 }

@@ -305,14 +305,6 @@ void backup_due(struct core *core, const struct reeve_uuid *service_id, const st
 
 /* ---- Commands ---- */
 
-static int check_generation(const struct reeve_request *request, uint64_t generation, struct reeve_error *ret_error)
-{
-    if (request->meta.if_generation == 0 || request->meta.if_generation == generation)
-        return 0;
-    return error_set(ret_error, REEVE_ERROR_STALE_GENERATION, "ifGeneration", "the generation is %llu, not %llu",
-                     (unsigned long long)generation, (unsigned long long)request->meta.if_generation);
-}
-
 int backup_create(struct core *core, const struct reeve_request *request, struct reeve_result *result)
 {
     const struct reeve_service_params *params = &request->params.service;

@@ -56,6 +56,12 @@ static bool decode(struct checker *checker, const char *table, const struct stor
     return r == 0;
 }
 
+/* Is the store new enough for what this schema version brought? An older one is migrated when it is opened. */
+static bool since(const struct checker *checker, uint64_t schema_version)
+{
+    return checker->summary->schema_version >= schema_version;
+}
+
 static bool exists(struct checker *checker, enum store_table table, const struct store_key *key)
 {
     struct reeve_str value;
@@ -81,6 +87,16 @@ static void check_queued(struct checker *checker, const char *where, const struc
         finding(checker, "%s: its operation is not in the queue", where);
     else if (value.size < 32 || memcmp(value.data, &operation->id, 16) != 0)
         finding(checker, "%s: its place in the queue belongs to another operation", where);
+}
+
+/* An index leads from an id to the one that its record is listed under. */
+static void check_indexed(struct checker *checker, const char *where, enum store_table index,
+                          const struct reeve_uuid *id, const struct reeve_uuid *owner)
+{
+    const struct store_key key = key_uuid(id);
+    struct reeve_str value;
+    if (!store_read_get(&checker->read, index, &key, &value) || value.size != 16 || memcmp(value.data, owner, 16) != 0)
+        finding(checker, "%s: its entry in the index is missing or wrong", where);
 }
 
 /* ---- One visitor for each table ---- */
@@ -141,14 +157,11 @@ static bool check_key(void *arg, const struct store_item *item)
     place("keys", item, text);
     if (!exists(checker, TABLE_ORGANIZATIONS, &owner))
         finding(checker, "%s: its organization is missing", text);
-    const struct store_key index = key_uuid(&key_id);
-    struct reeve_str value;
-    if (!store_read_get(&checker->read, TABLE_KEY_INDEX, &index, &value) || value.size != 16 ||
-        memcmp(value.data, &organization_id, 16) != 0)
-        finding(checker, "%s: its entry in the index is missing or wrong", text);
     if (record.secret_sha256.size != 32)
         finding(checker, "%s: its hash does not have 32 bytes", text);
     check_due(checker, text, record.expires_ms, DUE_KEY, &organization_id, &key_id);
+    if (since(checker, 3))
+        check_indexed(checker, text, TABLE_KEY_INDEX, &key_id, &organization_id);
     return true;
 }
 
@@ -192,8 +205,6 @@ static bool check_backup(void *arg, const struct store_item *item)
     if (!decode(checker, "backups", item, 32, &record_type_backup, &backup))
         return true;
     const struct reeve_uuid service_id = uuid_at(item->key), backup_id = uuid_at(item->key + 16);
-    const struct store_key index = key_uuid(&backup_id);
-    struct reeve_str value;
     place("backups", item, text);
     checker->counts.backups[backup.state < REEVE_BACKUP_STATE_COUNT ? backup.state : 0]++;
     const char *problem = backup_check(&backup);
@@ -201,37 +212,34 @@ static bool check_backup(void *arg, const struct store_item *item)
         finding(checker, "%s: %s", text, problem);
     check_due(checker, text, backup_due_ms(&backup), DUE_BACKUP, &service_id, &backup_id);
     check_queued(checker, text, &backup.organization_id, &backup.operation);
-    if (!store_read_get(&checker->read, TABLE_BACKUP_INDEX, &index, &value) || value.size != 16 ||
-        memcmp(value.data, &service_id, 16) != 0)
-        finding(checker, "%s: its entry in the index is missing or wrong", text);
+    if (since(checker, 2))
+        check_indexed(checker, text, TABLE_BACKUP_INDEX, &backup_id, &service_id);
     return true;
 }
 
-static bool check_index(void *arg, const struct store_item *item)
+/* Whether a row of an index has its record. */
+static bool is_indexed(struct checker *checker, const struct store_item *item, enum store_table table)
 {
-    struct checker *checker = arg;
+    if (item->key_size != 16 || item->value_size != 16)
+        return false;
+    const struct reeve_uuid first = uuid_at(item->value), second = uuid_at(item->key);
+    const struct store_key key = key_pair(&first, &second);
+    return exists(checker, table, &key);
+}
+
+static bool check_backup_index(void *arg, const struct store_item *item)
+{
     char text[160];
-    if (item->key_size == 16 && item->value_size == 16) {
-        const struct reeve_uuid service_id = uuid_at(item->value), backup_id = uuid_at(item->key);
-        const struct store_key key = key_pair(&service_id, &backup_id);
-        if (exists(checker, TABLE_BACKUPS, &key))
-            return true;
-    }
-    finding(checker, "%s: there is no such backup", place("backup_index", item, text));
+    if (!is_indexed(arg, item, TABLE_BACKUPS))
+        finding(arg, "%s: there is no such backup", place("backup_index", item, text));
     return true;
 }
 
 static bool check_key_index(void *arg, const struct store_item *item)
 {
-    struct checker *checker = arg;
     char text[160];
-    if (item->key_size == 16 && item->value_size == 16) {
-        const struct reeve_uuid organization_id = uuid_at(item->value), key_id = uuid_at(item->key);
-        const struct store_key key = key_pair(&organization_id, &key_id);
-        if (exists(checker, TABLE_KEYS, &key))
-            return true;
-    }
-    finding(checker, "%s: there is no such key", place("key_index", item, text));
+    if (!is_indexed(arg, item, TABLE_KEYS))
+        finding(arg, "%s: there is no such key", place("key_index", item, text));
     return true;
 }
 
@@ -365,10 +373,12 @@ static void check_meta(struct checker *checker)
 static void check_counts(struct checker *checker)
 {
     const struct store_key key = key_text(STATE_COUNTS_KEY);
-    struct reeve_state_counts stored = {{0}, {0}};
+    struct reeve_state_counts stored;
     struct reeve_str value;
-    if (store_read_get(&checker->read, TABLE_META, &key, &value) && !state_counts_decode(value, &stored))
-        finding(checker, "meta: the numbers of services and backups by state are malformed");
+    if (!since(checker, 3))
+        return;
+    if (!store_read_get(&checker->read, TABLE_META, &key, &value) || !state_counts_decode(value, &stored))
+        finding(checker, "meta: the numbers of services and backups by state are missing or malformed");
     else if (memcmp(&stored, &checker->counts, sizeof stored) != 0)
         finding(checker, "meta: the numbers of services and backups by state are not what there is");
 }
@@ -381,10 +391,10 @@ static void check_all(struct checker *checker)
     } visits[] = {
         {TABLE_ORGANIZATIONS, check_organization},
         {TABLE_KEYS, check_key},
+        {TABLE_KEY_INDEX, check_key_index},
         {TABLE_SERVICES, check_service},
         {TABLE_BACKUPS, check_backup},
-        {TABLE_BACKUP_INDEX, check_index},
-        {TABLE_KEY_INDEX, check_key_index},
+        {TABLE_BACKUP_INDEX, check_backup_index},
         {TABLE_EVENTS, check_event},
         {TABLE_QUEUE, check_queue},
         {TABLE_DUE, check_due_row},

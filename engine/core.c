@@ -171,7 +171,6 @@ static void restore_counters(struct core *core, uint64_t now_ms)
 {
     struct store_item item;
     core->opened_ms = now_ms;
-    state_counts_load(core);
     if (store_last(core->store, TABLE_EVENTS, &item) && item.key_size == 8) {
         core->sequence = get_be64(item.key);
         if (store_seek(core->store, TABLE_EVENTS, &(struct store_key){0}, &item) && item.key_size == 8)
@@ -197,6 +196,15 @@ static void restore_counters(struct core *core, uint64_t now_ms)
     }
 }
 
+static int load_state_counts(struct core *core, struct reeve_error *ret_error)
+{
+    const int r = state_counts_load(core);
+    if (r == 0)
+        return 0;
+    return error_set(ret_error, (enum reeve_error_code) - r, NULL,
+                     "services and backups could not be counted: %s; `reeve check` tells more", reeve_error_text(r));
+}
+
 int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
 {
     if (sodium_init() < 0)
@@ -207,7 +215,10 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
         if (r < 0)
             return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
         r = check_schema(core, now_ms, ret_error);
-        if (r < 0) {
+        if (r == 0)
+            r = load_state_counts(core, ret_error);
+        /* What the store could not take is the commit's to tell: the map may only have to grow. */
+        if (r < 0 && store_batch_error(core->store) == 0) {
             store_abort(core->store);
             return r;
         }
@@ -256,6 +267,9 @@ static void add_counters(struct core *core)
 #define SUM_COUNTER(c_name) core->stats.c_name += core->delta.c_name;
 #define SUM_GAUGE(c_name)
 #define COUNTER(c_name, name, kind, text) SUM_##kind(c_name)
+#define COUNTER_BY(c_name, name, enum, text)                                                                           \
+    for (unsigned i = 0; i < REEVE_##enum##_COUNT; i++)                                                                \
+        core->stats.c_name[i] += core->delta.c_name[i];
 #include "counters.def"
     core->stats.last_sequence = core->sequence;
     core->stats.operations_inflight = core->flights.count;
@@ -306,6 +320,7 @@ void event_append(struct core *core, struct reeve_event *event)
     event->at_ms = core->now_ms;
     core->next_event_count++;
     core->delta.events++;
+    core->delta.transitions_by_type[event->type]++;
     buffer_reset(&core->scratch);
     codec_encode_stored(&record_type_event, event, &core->scratch);
     if (core->scratch.failed) {

@@ -21,6 +21,14 @@ void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const c
     pthread_mutex_unlock(&engine->log_lock);
 }
 
+uint64_t engine_now_ms(struct reeve_engine *engine)
+{
+    pthread_mutex_lock(&engine->state_lock);
+    struct steady_clock clock = engine->shown_clock;
+    pthread_mutex_unlock(&engine->state_lock);
+    return clock_advance(&clock, clock_wall_ns(), clock_mono_ns()) / 1000000;
+}
+
 static void log_hook(void *arg, enum reeve_log_level level, const char *line)
 {
     engine_log(arg, level, line);
@@ -191,6 +199,7 @@ static void publish_stats(struct reeve_engine *engine)
     engine->stats = *stats;
     engine->state_counts = engine->core.state_counts;
     engine->limits = engine->core.limits;
+    engine->shown_clock = engine->clock;
     pthread_mutex_unlock(&engine->state_lock);
 }
 
@@ -228,6 +237,10 @@ static void run_batch(struct reeve_engine *engine)
         abort(); /* without 300 bytes nobody could even be told */
 
     const int r = make_durable(engine, batch, &items);
+    /* What is remembered of keys ends before anybody has the answer. What a failed batch left behind is not known until
+     * the store has been opened again. */
+    if (engine->core.keys_changed || engine->failing || r < 0)
+        atomic_fetch_add(&engine->key_epoch, 1);
     if (r < 0) {
         batch_failed(engine, batch, &items, r);
     } else {
@@ -236,8 +249,6 @@ static void run_batch(struct reeve_engine *engine)
         engine->failing = false;
         count_batch(engine, &items);
         free_reports(items.reports);
-        if (engine->core.keys_changed)
-            atomic_fetch_add(&engine->key_epoch, 1);
         atomic_store(&engine->published, engine->core.sequence);
     }
     atomic_store(&engine->refusing, engine->failing);

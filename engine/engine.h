@@ -31,10 +31,11 @@ struct reeve_engine {
     atomic_uint_fast64_t key_epoch; /* grows with each batch that changed a key */
     struct key_cache *key_cache;
     atomic_bool refusing;       /* the last batch could not be made durable */
-    pthread_mutex_t state_lock; /* stats, pending, spare_batches */
+    pthread_mutex_t state_lock; /* down to spare_batches */
     struct reeve_stats stats;
     struct reeve_state_counts state_counts;
-    struct reeve_limits limits; /* of the core, as they hold now */
+    struct steady_clock shown_clock; /* as of the last batch: from there on everybody can tell the engine's time */
+    struct reeve_limits limits;      /* of the core, as they hold now */
     struct reeve_limits pending_limits;
     struct catalogue *pending_catalogue;
     bool reload_wanted;
@@ -62,6 +63,8 @@ struct reeve_engine {
 };
 
 void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const char *line);
+/* The engine's time; any thread. */
+uint64_t engine_now_ms(struct reeve_engine *engine);
 
 /* client.c: hand over the answered requests of a batch; tell that there are new events. */
 void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests);

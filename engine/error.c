@@ -58,6 +58,15 @@ int error_plain(struct reeve_error *ret_error, int code)
     return error_set(ret_error, (enum reeve_error_code)row(code), NULL, "%s", reeve_error_text(code));
 }
 
+int check_generation(const struct reeve_request *request, uint64_t generation, struct reeve_error *ret_error)
+{
+    const uint64_t wanted = request->meta.if_generation;
+    if (wanted == 0 || wanted == generation)
+        return 0;
+    return error_set(ret_error, REEVE_ERROR_STALE_GENERATION, "ifGeneration", "the generation is %llu, not %llu",
+                     (unsigned long long)generation, (unsigned long long)wanted);
+}
+
 const char *reeve_version(void)
 {
     return REEVE_VERSION;

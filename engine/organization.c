@@ -86,11 +86,7 @@ static int find_for(struct core *core, const struct reeve_request *request, cons
     *ret_organization = organization_find(core, id);
     if (!*ret_organization)
         return error_set(ret_error, REEVE_ERROR_NOT_FOUND, NULL, "there is no such organization");
-    const uint64_t wanted = request->meta.if_generation, generation = (*ret_organization)->generation;
-    if (wanted && wanted != generation)
-        return error_set(ret_error, REEVE_ERROR_STALE_GENERATION, "ifGeneration", "the generation is %llu, not %llu",
-                         (unsigned long long)generation, (unsigned long long)wanted);
-    return 0;
+    return check_generation(request, (*ret_organization)->generation, ret_error);
 }
 
 int organization_update(struct core *core, const struct reeve_request *request, struct reeve_result *result)
@@ -119,26 +115,6 @@ int organization_update(struct core *core, const struct reeve_request *request, 
     return 0;
 }
 
-/* Keys go with their organization; services must have gone before. */
-static void remove_keys(struct core *core, const struct reeve_uuid *organization_id)
-{
-    const struct store_key prefix = key_uuid(organization_id);
-    struct store_item item;
-    while (store_seek(core->store, TABLE_KEYS, &prefix, &item) && item.key_size == 32 &&
-           memcmp(item.key, organization_id, 16) == 0) {
-        const struct reeve_uuid key_id = uuid_at(item.key + 16);
-        const struct store_key key = key_pair(organization_id, &key_id);
-        struct reeve_key record;
-        if (!core_load(core, TABLE_KEYS, &key, &record_type_key, &record))
-            return;
-        const struct store_key index = key_uuid(&key_id);
-        core_move_due(core, record.expires_ms, 0, DUE_KEY, organization_id, &key_id);
-        store_delete(core->store, TABLE_KEYS, &key);
-        store_delete(core->store, TABLE_KEY_INDEX, &index);
-        core->keys_changed = true;
-    }
-}
-
 int organization_delete(struct core *core, const struct reeve_request *request, struct reeve_result *result)
 {
     struct reeve_organization *organization;
@@ -149,7 +125,7 @@ int organization_delete(struct core *core, const struct reeve_request *request, 
         return error_set(&result->error, REEVE_ERROR_CONFLICT, NULL,
                          "the organization still has %llu services; delete them first",
                          (unsigned long long)organization->service_count);
-    remove_keys(core, &organization->id);
+    apikeys_drop(core, &organization->id); /* keys go with their organization; services must have gone before */
     ((struct org_edit *)organization)->removed = true;
     organization_touch(core, organization);
     append_event(core, organization, REEVE_EVENT_TYPE_ORGANIZATION_DELETE, request->actor);

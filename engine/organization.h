@@ -19,5 +19,7 @@ int apikey_update(struct core *core, const struct reeve_request *request, struct
 int apikey_revoke(struct core *core, const struct reeve_request *request, struct reeve_result *result);
 void apikey_due(struct core *core, const struct reeve_uuid *organization_id, const struct reeve_uuid *key_id,
                 uint64_t due_ms);
+/* All keys of an organization that is deleted. */
+void apikeys_drop(struct core *core, const struct reeve_uuid *organization_id);
 
 #endif

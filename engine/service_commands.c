@@ -274,7 +274,7 @@ int service_create(struct core *core, const struct reeve_request *request, struc
     const struct step step = {
         .input = INPUT_CREATE,
         .actor = request->actor,
-        .changed = reeve_uuid_is_nil(&params->backup_id) ? (struct reeve_str){0} : reeve_str("backup"),
+        .changed = reeve_str(reeve_uuid_is_nil(&params->backup_id) ? NULL : "backup"),
     };
     r = service_step(core, &edit, &step, &changed, &result->error);
     if (r < 0)
@@ -294,11 +294,7 @@ static int load_for(struct core *core, const struct reeve_request *request, cons
 {
     if (!service_load(core, organization_id, service_id, ret_edit))
         return not_found(ret_error, "service");
-    const uint64_t generation = request->meta.if_generation;
-    if (generation && generation != ret_edit->record.generation)
-        return error_set(ret_error, REEVE_ERROR_STALE_GENERATION, "ifGeneration", "the generation is %llu, not %llu",
-                         (unsigned long long)ret_edit->record.generation, (unsigned long long)generation);
-    return 0;
+    return check_generation(request, ret_edit->record.generation, ret_error);
 }
 
 /* A change of what is asked for, and the step that brings it about. */

@@ -8,8 +8,11 @@
 #define STATE_COUNTS_KEY "state_counts"
 #define STATE_COUNTS_SIZE ((REEVE_SERVICE_STATE_COUNT + REEVE_BACKUP_STATE_COUNT) * 8)
 
-/* In a batch: what is stored; all zero where nothing is. */
-void state_counts_load(struct core *core);
+/* In a batch, when the store is opened: what is stored, or, where that is not there or of other states, what is
+ * counted. Returns 0 or a negative code. */
+int state_counts_load(struct core *core);
+/* The same by counting all records. */
+int state_counts_make(struct core *core);
 /* A record went from one state to another; NONE and GONE are none. */
 void state_counts_move_service(struct core *core, enum reeve_service_state before, enum reeve_service_state after);
 void state_counts_move_backup(struct core *core, enum reeve_backup_state before, enum reeve_backup_state after);

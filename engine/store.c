@@ -16,11 +16,13 @@
 
 #define READERS_MAX 1024
 #define MAP_STEP_MAX (UINT64_C(1) << 30)
+#define NO_TABLE 0 /* LMDB's own, never one of ours */
 
 static const char *const table_names[TABLE_COUNT] = {
     [TABLE_META] = "meta",
     [TABLE_ORGANIZATIONS] = "organizations",
     [TABLE_KEYS] = "keys",
+    [TABLE_KEY_INDEX] = "key_index",
     [TABLE_SERVICES] = "services",
     [TABLE_BACKUPS] = "backups",
     [TABLE_EVENTS] = "events",
@@ -28,7 +30,6 @@ static const char *const table_names[TABLE_COUNT] = {
     [TABLE_DUE] = "due",
     [TABLE_IDEMPOTENCY] = "idempotency",
     [TABLE_BACKUP_INDEX] = "backup_index",
-    [TABLE_KEY_INDEX] = "key_index",
 };
 
 struct store {
@@ -156,8 +157,14 @@ static int open_tables(struct store *store)
     int rc = mdb_txn_begin(store->env, NULL, store->read_only ? MDB_RDONLY : 0, &txn);
     if (rc)
         return rc;
-    for (int i = 0; i < TABLE_COUNT && rc == 0; i++)
+    for (int i = 0; i < TABLE_COUNT && rc == 0; i++) {
         rc = mdb_dbi_open(txn, table_names[i], store->read_only ? 0 : MDB_CREATE, &store->tables[i]);
+        /* A store of an older schema that is only looked at. */
+        if (rc == MDB_NOTFOUND && i != TABLE_META) {
+            store->tables[i] = NO_TABLE;
+            rc = 0;
+        }
+    }
     if (rc) {
         mdb_txn_abort(txn);
         return rc;
@@ -508,6 +515,8 @@ bool store_read_get(struct store_read *read, enum store_table table, const struc
                     struct reeve_str *ret_value)
 {
     MDB_val k = {key->size, (void *)(uintptr_t)key->bytes}, v;
+    if (read->store->tables[table] == NO_TABLE)
+        return false;
     if (!keep_read_error(read, mdb_get(read->txn, read->store->tables[table], &k, &v)))
         return false;
     *ret_value = (struct reeve_str){v.mv_data, v.mv_size};
@@ -532,6 +541,8 @@ void store_read_each(struct store_read *read, enum store_table table, const stru
                      store_visit visit, void *arg)
 {
     MDB_cursor *cursor;
+    if (read->store->tables[table] == NO_TABLE)
+        return;
     if (!keep_read_error(read, mdb_cursor_open(read->txn, read->store->tables[table], &cursor)))
         return;
     MDB_val key, value;
@@ -563,5 +574,7 @@ bool store_read_last(struct store_read *read, enum store_table table, struct sto
 uint64_t store_read_count(struct store_read *read, enum store_table table)
 {
     MDB_stat stat;
+    if (read->store->tables[table] == NO_TABLE)
+        return 0;
     return keep_read_error(read, mdb_stat(read->txn, read->store->tables[table], &stat)) ? stat.ms_entries : 0;
 }

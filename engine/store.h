@@ -15,10 +15,10 @@ enum store_table {
     TABLE_META,          /* text -> text or number */
     TABLE_ORGANIZATIONS, /* organization -> record */
     TABLE_KEYS,          /* organization ‖ key -> record */
+    TABLE_KEY_INDEX,     /* key -> organization: who asks names only the key */
     TABLE_SERVICES,      /* organization ‖ service -> record */
     TABLE_BACKUPS,       /* service ‖ backup -> record */
     TABLE_BACKUP_INDEX,  /* backup -> service: a restore names only the backup */
-    TABLE_KEY_INDEX,     /* key -> organization: who asks names only the key */
     TABLE_EVENTS,        /* sequence -> record, appended */
     TABLE_QUEUE, /* organization ‖ number -> operation ‖ service [‖ backup]: operations ready or in flight */
     TABLE_DUE,   /* time ‖ kind ‖ key -> nothing: what has to be looked at then */
@@ -43,7 +43,7 @@ struct store_item {
 struct store_options {
     const char *directory;
     uint64_t map_initial_bytes, map_max_bytes;
-    bool read_only; /* for looking at a store, also one in use; never creates */
+    bool read_only; /* for looking at a store, also one in use; never creates: tables that it lacks are empty */
 };
 
 struct store_stats {

@@ -34,12 +34,20 @@ static void enumerator(const char *prefix, const char *type, const char *id, int
 
 static void enums(void)
 {
-    printf("/* What a state, word or number means is said in the tables in schemas/. */\n");
+    int largest = 0;
+    printf(
+        "/* What a state, word or number means is said in the tables in schemas/. Each REEVE_…_COUNT is one more than\n"
+        " * the largest number of its enum: room for what is indexed by it. */\n");
 #define ENUM(type)                                                                                                     \
     printf("enum reeve_" #type " {\n");                                                                                \
     enumerator("", #type, "UNSET", 0);
-#define VALUE(type, id, number, name) enumerator("", #type, #id, number);
-#define ENUM_END(type) printf("};\n\n");
+#define VALUE(type, id, number, name)                                                                                  \
+    enumerator("", #type, #id, number);                                                                                \
+    largest = number;
+#define ENUM_END(type)                                                                                                 \
+    printf("};\n#define REEVE_");                                                                                      \
+    upper(#type);                                                                                                      \
+    printf("_COUNT %d\n\n", largest + 1);
 #include "enums.def"
     printf("enum reeve_service_state {\n");
 #define STATE(id, number, name, class) enumerator("", "service_state", #id, number);
@@ -121,13 +129,14 @@ static void numbers(void)
 #define OPTION(c_name, flag, preset, min, max, unit, text)                                                             \
     printf("    uint64_t %s; /* %s; default %llu %s */\n", #c_name, text, preset##ULL, unit);
 #include "options.def"
-    printf("};\n\n/* How often a value was measured: bucket i counts those that are above 2^(i-1) and not above 2^i, "
-           "the last one "
-           "all\n * that are larger. */\n#define REEVE_HISTOGRAM_BUCKETS 24\nstruct reeve_histogram {\n    uint64_t "
-           "count, sum;\n    "
-           "uint64_t buckets[REEVE_HISTOGRAM_BUCKETS];\n};\n\nstruct reeve_stats {\n");
+    printf("};\n\n/* How often a value was measured: bucket i counts those that are above 2^(i-1) and not above 2^i,\n"
+           " * the last one all that are larger. */\n#define REEVE_HISTOGRAM_BUCKETS 24\nstruct reeve_histogram {\n"
+           "    uint64_t count, sum;\n    uint64_t buckets[REEVE_HISTOGRAM_BUCKETS];\n};\n\nstruct reeve_stats {\n");
 #define COUNTER(c_name, name, kind, text) printf("    uint64_t %s; /* %s */\n", #c_name, text);
-#define HISTOGRAM(c_name, text) printf("    struct reeve_histogram %s; /* %s */\n", #c_name, text);
+#define COUNTER_BY(c_name, name, enum, text)                                                                           \
+    printf("    uint64_t %s[REEVE_%s_COUNT]; /* %s */\n", #c_name, #enum, text);
+#define HISTOGRAM(c_name, name, unit, text)                                                                            \
+    printf("    struct reeve_histogram %s; /* %s: %s */\n", #c_name, unit, text);
 #include "counters.def"
     printf("};\n");
 }
@@ -297,6 +306,8 @@ static void markdown(void)
     printf("| `%s` | ", name);                                                                                         \
     words(#kind);                                                                                                      \
     printf(" | %s |\n", text);
+#define COUNTER_BY(c_name, name, enum, text) printf("| `%s` | counters | %s |\n", name, text);
+#define HISTOGRAM(c_name, name, unit, text) printf("| `%s` | histogram of %s | %s |\n", name, unit, text);
 #include "counters.def"
 }
 

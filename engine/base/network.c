@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff}; /* what IPv4 begins with */
+
 /* False: not a number of up to three digits, or above the largest. */
 static bool parse_prefix(const char *text, size_t size, unsigned largest, unsigned *ret_prefix)
 {
@@ -20,7 +22,6 @@ static bool parse_prefix(const char *text, size_t size, unsigned largest, unsign
 
 bool network_parse(const char *text, size_t size, struct network *ret_network)
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     char address[INET6_ADDRSTRLEN + 1];
     const char *slash = size ? memchr(text, '/', size) : NULL;
     const size_t address_size = slash ? (size_t)(slash - text) : size;
@@ -43,6 +44,8 @@ bool network_parse(const char *text, size_t size, struct network *ret_network)
 bool network_contains(const struct network *network, const struct network *address)
 {
     const unsigned whole = network->prefix / 8, rest = network->prefix % 8;
+    if (network->prefix < 96 && memcmp(address->bytes, mapped, sizeof mapped) == 0)
+        return false;
     if (memcmp(network->bytes, address->bytes, whole) != 0)
         return false;
     return rest == 0 || (network->bytes[whole] ^ address->bytes[whole]) >> (8 - rest) == 0;

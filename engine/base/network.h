@@ -13,6 +13,7 @@ struct network {
 
 /* An address (all its bits count) or an address with a prefix length that fits it. */
 bool network_parse(const char *text, size_t size, struct network *ret_network);
+/* IPv4 is no part of an IPv6 network, however large: ::/0 is all of IPv6, 0.0.0.0/0 all of IPv4. */
 bool network_contains(const struct network *network, const struct network *address);
 
 #endif

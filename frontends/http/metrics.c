@@ -70,6 +70,17 @@ static void put_histogram(struct buffer *out, const char *name, const char *text
         histogram->count, name, (double)histogram->sum * unit, name, histogram->count);
 }
 
+static void put_types(struct buffer *out, const uint64_t counts[REEVE_EVENT_TYPE_COUNT])
+{
+    put(out, "# HELP reeve_transitions_by_type_total events written, by their type\n"
+             "# TYPE reeve_transitions_by_type_total counter\n");
+    for (unsigned i = 0; i < REEVE_EVENT_TYPE_COUNT; i++) {
+        const char *name = reeve_event_type_name((enum reeve_event_type)i);
+        if (name)
+            put(out, "reeve_transitions_by_type_total{type=\"%s\"} %" PRIu64 "\n", name, counts[i]);
+    }
+}
+
 static void put_states(struct buffer *out, struct reeve_engine *engine)
 {
     struct reeve_state_counts counts;
@@ -96,6 +107,7 @@ void metrics_run(struct http_exchange *exchange)
     put(out, "# HELP reeve_build_info version\n# TYPE reeve_build_info gauge\nreeve_build_info{version=\"%s\"} 1\n",
         reeve_version());
     put_counters(out, schema_counters, schema_counters_count, &stats);
+    put_types(out, stats.transitions_by_type);
     put_histogram(out, "commit_seconds", "time to make a batch durable", 1e-6, &stats.commit_us);
     put_histogram(out, "batch_size", "inputs that share one commit", 1, &stats.batch_size);
     put_states(out, server->engine);

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+from unittest.mock import ANY
 
 import pytest
 from daemon import BINARY, Daemon
@@ -163,7 +164,7 @@ def test_dev_file_names_the_socket_of_this_start(daemon_factory, tmp_path):
     daemon = daemon_factory("--dev")
     path = daemon.data / "dev.env"
     first = variables(path)
-    assert set(first) == {"REEVE_SOCKET", "REEVE_ORG_ID", "REEVE_KEY_ID", "REEVE_KEY_SECRET"}
+    assert set(first) == {"REEVE_SOCKET", "REEVE_ORG_ID", "REEVE_KEY_ID", "REEVE_KEY_SECRET", "REEVE_URL"}
     assert first["REEVE_SOCKET"] == daemon.socket_path
     assert daemon.stop() == 0
     directory = tmp_path / "it's"
@@ -171,7 +172,7 @@ def test_dev_file_names_the_socket_of_this_start(daemon_factory, tmp_path):
     other = Daemon(directory, "--dev", data=daemon.data)
     try:
         other.start()
-        assert variables(path) == {**first, "REEVE_SOCKET": other.socket_path}
+        assert variables(path) == {**first, "REEVE_SOCKET": other.socket_path, "REEVE_URL": ANY}
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     finally:
         other.close()
@@ -184,6 +185,6 @@ def test_dev_secret_is_not_logged_and_survives_its_file(daemon_factory):
     daemon.kill()
     path.unlink()
     daemon.start()
-    assert variables(path) == first
+    assert variables(path) == {**first, "REEVE_URL": ANY}
     assert len(daemon.client().call("organization.list")["items"]) == 1
     assert first["REEVE_KEY_SECRET"] not in daemon.log()

@@ -25,6 +25,8 @@ class Daemon:
         self.log_path = self.directory / "reeve.log"
         self.arguments = ["--data", str(self.data), "--socket", self.socket_path, "--provisioner", provisioner]
         self.arguments += [str(argument) for argument in arguments]
+        if "--dev" in self.arguments and not {"--http", "--http-cloud"} & set(self.arguments):
+            self.arguments += ["--http", "127.0.0.1:0"]  # the ports that it would take are for people
         self.process = None
         self.clients = []
 

@@ -210,6 +210,19 @@ struct reeve_uuid fixture_running(struct fixture *fixture)
     return id;
 }
 
+struct reeve_uuid fixture_key(struct fixture *fixture, uint64_t expires_ms)
+{
+    struct reeve_request request = {.command = REEVE_COMMAND_KEY_CREATE};
+    if (reeve_uuid_is_nil(&fixture->organization_id))
+        fixture_organization(fixture, false);
+    request.params.key_create = (struct reeve_key_create_params){
+        .organization_id = fixture->organization_id, .name = reeve_str("ci"), .expires_ms = expires_ms};
+    const int r = fixture_submit(fixture, &request);
+    assert(r == 0);
+    (void)r;
+    return fixture->result.answer.key_created.key_id;
+}
+
 int fixture_command(struct fixture *fixture, enum reeve_command command)
 {
     struct reeve_request request = {.command = command};

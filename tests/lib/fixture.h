@@ -58,6 +58,8 @@ void fixture_report(struct fixture *fixture, const struct fixture_task *task, co
 struct reeve_uuid fixture_organization(struct fixture *fixture, bool paid);
 struct reeve_uuid fixture_service(struct fixture *fixture);
 struct reeve_uuid fixture_running(struct fixture *fixture);
+/* A key of the fixture's organization that ends at a time of the engine, 0 for never; its secret is in the answer. */
+struct reeve_uuid fixture_key(struct fixture *fixture, uint64_t expires_ms);
 /* A command on the fixture's service: start, stop, ... */
 int fixture_command(struct fixture *fixture, enum reeve_command command);
 

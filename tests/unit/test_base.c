@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/network.h"
 #include "base/scan.h"
 #include "base/uuid.h"
 #include "codec.h"
@@ -248,6 +249,72 @@ static void test_arena_gives_aligned_memory_and_keeps_its_first_block(void **sta
     arena_deinit(&arena);
 }
 
+/* ---- network ---- */
+
+static bool parses(const char *text)
+{
+    struct network network;
+    return network_parse(text, strlen(text), &network);
+}
+
+static void test_network_takes_addresses_and_networks_only(void **state)
+{
+    (void)state;
+    const char *const good[] = {"1.2.3.4", "0.0.0.0/0", "10.0.0.0/8",    "10.0.0.1/32",   "::",
+                                "::1/128", "::/0",      "2001:db8::/32", "::ffff:1.2.3.4"};
+    const char *const bad[] = {"",
+                               "/",
+                               "1.2.3",
+                               "1.2.3.4/",
+                               "1.2.3.4/33",
+                               "1.2.3.4/-1",
+                               "1.2.3.4/008x",
+                               "1.2.3.4/ 8",
+                               "::/129",
+                               "::/0032",
+                               "1.2.3.4.5",
+                               "::1%lo",
+                               "example.org",
+                               "1.2.3.4/8/8",
+                               " 1.2.3.4",
+                               "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(parses(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(parses(bad[i]));
+}
+
+static bool contains(const char *network_text, const char *address_text)
+{
+    struct network network, address;
+    assert_true(network_parse(network_text, strlen(network_text), &network));
+    assert_true(network_parse(address_text, strlen(address_text), &address));
+    return network_contains(&network, &address);
+}
+
+static void test_network_contains_what_its_bits_say(void **state)
+{
+    (void)state;
+    assert_true(contains("10.0.0.0/8", "10.255.0.1"));
+    assert_false(contains("10.0.0.0/8", "11.0.0.0"));
+    assert_true(contains("10.9.9.9/8", "10.1.1.1")); /* what is behind the prefix does not count */
+    assert_true(contains("192.0.2.128/25", "192.0.2.128"));
+    assert_false(contains("192.0.2.128/25", "192.0.2.127"));
+    assert_true(contains("0.0.0.0/0", "255.255.255.255"));
+    assert_true(contains("0.0.0.0/0", "::ffff:1.2.3.4"));
+    assert_true(contains("::ffff:10.0.0.0/104", "10.1.2.3"));
+    assert_true(contains("2001:db8:8000::/33", "2001:db8:ffff::1"));
+    assert_false(contains("2001:db8:8000::/33", "2001:db8:7fff::1"));
+    assert_true(contains("0.0.0.0", "0.0.0.0")); /* alone, all zero is an address like others */
+    assert_false(contains("0.0.0.0", "1.2.3.4"));
+    assert_true(contains("::", "::"));
+    assert_false(contains("::", "::1"));
+    assert_false(contains("0.0.0.0/0", "::1"));
+    assert_false(contains("::/0", "1.2.3.4"));
+    assert_false(contains("::/64", "::ffff:1.2.3.4"));
+    assert_true(contains("::/0", "2001:db8::1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +326,8 @@ int main(void)
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_uuid),
         cmocka_unit_test(test_times_there_and_back),
+        cmocka_unit_test(test_network_takes_addresses_and_networks_only),
+        cmocka_unit_test(test_network_contains_what_its_bits_say),
         cmocka_unit_test(test_arena_gives_aligned_memory_and_keeps_its_first_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

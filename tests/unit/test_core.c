@@ -519,6 +519,87 @@ static void test_places_in_flight_go_round_the_organizations(void **state)
     (void)big;
 }
 
+/* ---- Keys ---- */
+
+static uint64_t rows(struct fixture *f, enum store_table table)
+{
+    struct store_read read;
+    assert_int_equal(store_read_begin(f->store, &read), 0);
+    const uint64_t count = store_read_count(&read, table);
+    store_read_end(&read);
+    return count;
+}
+
+static void test_a_key_is_indexed_as_long_as_it_is_there(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid revoked = fixture_key(f, 0);
+    fixture_key(f, f->now_ms + HOUR_MS);
+    fixture_key(f, 0);
+    assert_int_equal(rows(f, TABLE_KEY_INDEX), 3);
+    struct reeve_request request = {.command = REEVE_COMMAND_KEY_REVOKE};
+    request.params.key = (struct reeve_key_params){.organization_id = f->organization_id, .key_id = revoked};
+    assert_int_equal(fixture_submit(f, &request), 0);
+    assert_int_equal(rows(f, TABLE_KEY_INDEX), 2);
+    fixture_advance(f, HOUR_MS);
+    assert_int_equal(rows(f, TABLE_KEY_INDEX), 1);
+    assert_int_equal(fixture_check(f), 0);
+    request = (struct reeve_request){.command = REEVE_COMMAND_ORGANIZATION_DELETE};
+    request.params.organization = (struct reeve_organization_params){.organization_id = f->organization_id};
+    assert_int_equal(fixture_submit(f, &request), 0);
+    assert_int_equal(rows(f, TABLE_KEYS), 0);
+    assert_int_equal(rows(f, TABLE_KEY_INDEX), 0);
+}
+
+/* ---- Numbers by state ---- */
+
+static void test_states_are_counted_as_they_change(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_state_counts *counts = &f->core.state_counts;
+    fixture_running(f);
+    fixture_service(f);
+    assert_int_equal(counts->services[REEVE_SERVICE_STATE_PROVISIONING], 1);
+    assert_int_equal(counts->services[REEVE_SERVICE_STATE_RUNNING], 1);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(counts->services[REEVE_SERVICE_STATE_RUNNING], 2);
+    fixture_command(f, REEVE_COMMAND_BACKUP_CREATE);
+    assert_int_equal(counts->backups[REEVE_BACKUP_STATE_IN_PROGRESS], 1);
+    fixture_command(f, REEVE_COMMAND_SERVICE_STOP);
+    assert_int_equal(counts->backups[REEVE_BACKUP_STATE_ERROR], 1);
+    finish(f, REEVE_OUTCOME_STATUS_CANCELLED);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    fixture_restart(f, 0);
+    assert_int_equal(counts->services[REEVE_SERVICE_STATE_STOPPED], 1);
+    assert_int_equal(counts->services[REEVE_SERVICE_STATE_RUNNING], 1);
+    fixture_command(f, REEVE_COMMAND_SERVICE_DELETE);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    uint64_t services = 0;
+    for (unsigned i = 0; i < REEVE_SERVICE_STATE_COUNT; i++)
+        services += counts->services[i];
+    assert_int_equal(services, 1);
+    assert_int_equal(counts->services[REEVE_SERVICE_STATE_GONE], 0);
+}
+
+static void test_a_batch_that_did_not_happen_counts_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const uint8_t seed[CORE_SEED_SIZE] = {1};
+    fixture_running(f);
+    const struct reeve_state_counts before = f->core.state_counts;
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_STOP};
+    request.params.service = (struct reeve_service_params){.organization_id = f->organization_id,
+                                                           .service_id = f->service_id};
+    arena_reset(&f->arena);
+    assert_int_equal(core_begin(&f->core, &f->arena, f->now_ms, f->mono_ms, seed), 0);
+    assert_int_equal(core_request(&f->core, &request)->error.code, 0);
+    core_fault(&f->core, -REEVE_ERROR_NO_MEMORY);
+    assert_int_equal(core_commit(&f->core), -REEVE_ERROR_NO_MEMORY);
+    assert_memory_equal(&f->core.state_counts, &before, sizeof before);
+    fixture_advance(f, 0);
+    assert_memory_equal(&f->core.state_counts, &before, sizeof before);
+}
+
 /* ---- What every command has ---- */
 
 static void test_the_same_idempotency_key_gets_the_first_answer_again(void **state)
@@ -648,6 +729,9 @@ int main(void)
         STORY(test_a_pause_before_the_next_attempt_outlives_a_restart),
         STORY(test_what_came_due_during_a_long_downtime_is_spread),
         STORY(test_places_in_flight_go_round_the_organizations),
+        STORY(test_a_key_is_indexed_as_long_as_it_is_there),
+        STORY(test_states_are_counted_as_they_change),
+        STORY(test_a_batch_that_did_not_happen_counts_nothing),
         STORY(test_the_same_idempotency_key_gets_the_first_answer_again),
         STORY(test_a_stale_generation_is_refused),
         STORY(test_every_event_follows_from_the_one_before),

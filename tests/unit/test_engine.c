@@ -89,6 +89,16 @@ static void *submit_many(void *arg)
     return NULL;
 }
 
+static void assert_histogram(const struct reeve_histogram *histogram, uint64_t count, uint64_t sum)
+{
+    uint64_t in_buckets = 0;
+    for (unsigned i = 0; i < REEVE_HISTOGRAM_BUCKETS; i++)
+        in_buckets += histogram->buckets[i];
+    assert_int_equal(in_buckets, count);
+    assert_int_equal(histogram->count, count);
+    assert_int_equal(histogram->sum, sum);
+}
+
 static void test_many_threads_submit_and_each_command_is_answered_once(void **state)
 {
     (void)state;
@@ -107,6 +117,10 @@ static void test_many_threads_submit_and_each_command_is_answered_once(void **st
     reeve_get_stats(world.engine, &stats);
     assert_int_equal(stats.commands, THREADS * EACH);
     assert_true(stats.batch_largest <= 32);
+    assert_int_equal(stats.transitions_by_type[REEVE_EVENT_TYPE_ORGANIZATION_CREATE], THREADS * EACH);
+    assert_histogram(&stats.batch_size, stats.batches, stats.batch_inputs);
+    assert_histogram(&stats.commit_us, stats.batches, stats.commit_us.sum);
+    assert_int_equal(stats.batch_size.buckets[6], 0); /* above 32 */
     close_world(&world);
 }
 

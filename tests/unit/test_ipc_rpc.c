@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "frontends/ipc/client.h"
 #include "frontends/common/link.h"
+#include "frontends/ipc/client.h"
 #include "frontends/ipc/method.h"
 #include "frontends/ipc/peer.h"
 #include "frontends/ipc/rpc.h"
