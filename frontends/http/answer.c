@@ -182,13 +182,13 @@ static void put_details(struct buffer *out, const char *field, const char *messa
         json_put_string(out, field, strlen(field));
         json_put_text(out, ",\"message\":");
         json_put_string(out, message, strlen(message));
+        if (error && error->code == REEVE_ERROR_LAGGED) {
+            json_put_text(out, ",\"resume\":");
+            json_put_u64(out, error->resume_sequence);
+        }
         json_put_text(out, "}");
     } else if (error && error->code == REEVE_ERROR_CONFLICT && error->state) {
         put_allowed(out, error);
-    } else if (error && error->code == REEVE_ERROR_LAGGED) {
-        json_put_text(out, "{\"from\":");
-        json_put_u64(out, error->resume_sequence);
-        json_put_text(out, "}");
     }
     json_put_text(out, "]}");
 }
