@@ -117,6 +117,7 @@ void exchange_over(struct http_exchange *exchange)
     stream_release(exchange);
     listing_release(exchange);
     if (connection) {
+        connection->exchange = NULL;
         connection->deadline_ms = uv_now(server->loop) + server->limits.head_ms;
         link_append(&server->heads, &connection->phase);
     }

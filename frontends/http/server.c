@@ -114,11 +114,16 @@ static void on_prepare(uv_prepare_t *prepare)
 
 static void tell_timeout(const struct http_connection *connection)
 {
-    static const char answer[] =
-        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        "Content-Length: 84\r\n\r\n"
-        "{\"status\":408,\"error\":\"REQUEST_TIMEOUT: the body of the request took too long\"}    \n";
-    if (!connection->server->tls && send(connection->fd, answer, sizeof answer - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+    static const char head[] =
+        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    static const char text[] = "REQUEST_TIMEOUT: the body of the request took too long";
+    char body[256 + HTTP_REQUEST_ID_SIZE], answer[768];
+    const char *id = connection->exchange ? connection->exchange->request_id : "";
+    const int body_size = snprintf(body, sizeof body,
+                                   "{\"status\":408,\"error\":\"%s\",\"requestId\":\"%s\",\"details\":[]}\n", text, id);
+    const int size = snprintf(answer, sizeof answer, "%sX-Request-Id: %s\r\nContent-Length: %d\r\n\r\n%s", head, id,
+                              body_size, body);
+    if (!connection->server->tls && send(connection->fd, answer, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return; /* it is disconnected all the same */
 }
 
@@ -214,6 +219,8 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
     struct http_exchange *exchange = exchange_new(cls, mhd, uri);
     if (exchange)
         exchange->connection = connection_of(mhd);
+    if (exchange && exchange->connection)
+        exchange->connection->exchange = exchange;
     return exchange;
 }
 
@@ -389,7 +396,9 @@ static int open_listener(struct http_server *server, const struct http_server_op
     if (fd < 0 && options->skip_unsupported && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL))
         return 0;
     if (fd < 0)
-        return refuse_open(ret_error, field, "cannot listen on %s: %s", text, strerror(error));
+        return refuse_open(
+            ret_error, field, "cannot listen on %s: %s%s", text, strerror(error),
+            options->skip_unsupported && error == EADDRINUSE ? "; --http and --http-cloud choose other addresses" : "");
     struct http_listener *listener = &server->listeners[server->listeners_count++];
     *listener = (struct http_listener){.server = server, .dialect = dialect};
     return start_listener(listener, fd, field, ret_error);

@@ -37,7 +37,7 @@ struct http_server_options {
     /* Addresses as "127.0.0.1:8080" or "[::1]:8080", separated by spaces; port 0: any. NULL: none. */
     const char *plain_addresses;
     const char *cloud_addresses;
-    /* Addresses that cannot be had because the machine has no such protocol are passed over, not refused. */
+    /* The addresses are a preset: those that the machine has no protocol for are passed over, not refused. */
     bool skip_unsupported;
     const char *certificate_path, *key_path; /* PEM; both or none: then addresses must be of loopback, or insecure */
     bool insecure;

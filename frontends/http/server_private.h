@@ -76,10 +76,13 @@ struct http_server {
     size_t random_left;
 };
 
+struct http_exchange;
+
 struct http_connection {
     struct http_server *server;
     struct http_listener *listener;
-    struct link phase; /* in heads or bodies */
+    struct http_exchange *exchange; /* the request that is under way */
+    struct link phase;              /* in heads or bodies */
     uint64_t deadline_ms;
     int fd;
     char address[HTTP_ADDRESS_SIZE]; /* of the client, without its port */
