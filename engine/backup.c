@@ -87,9 +87,9 @@ static void finish(struct core *core, struct reeve_backup *backup)
     backup->expires_ms = core->now_ms + backup->retention_hours * HOUR_MS;
 }
 
-static void fail(struct core *core, struct reeve_backup *backup, const struct backup_turn *turn)
+/* What went wrong has been noted before the look-up, see backup_ended(). */
+static void fail(struct core *core, struct reeve_backup *backup)
 {
-    operation_note_failure(core, &backup->operation, turn->flight, turn->outcome);
     backup->failure = backup->operation.last_error;
     backup->operation = (struct reeve_operation){0};
     core->delta.operations_failed++;
@@ -112,7 +112,7 @@ static void apply_effect(struct core *core, struct reeve_backup *backup, enum ba
         finish(core, backup);
         break;
     case BACKUP_EFFECT_FAIL:
-        fail(core, backup, turn);
+        fail(core, backup);
         break;
     case BACKUP_EFFECT_ABORT:
         backup->failure = turn->reason;
@@ -120,7 +120,6 @@ static void apply_effect(struct core *core, struct reeve_backup *backup, enum ba
         finish(core, backup);
         break;
     case BACKUP_EFFECT_RETRY:
-        operation_note_failure(core, &backup->operation, turn->flight, turn->outcome);
         operation_back_off(core, &backup->operation, turn->outcome->retry_after_ms);
         core->delta.operations_retried++;
         break;

@@ -184,16 +184,15 @@ static bool touch(struct core *core, struct reeve_service *service)
     return true;
 }
 
+/* What went wrong has been noted before the look-up, see service_ended(). */
 static void retry(struct core *core, struct reeve_service *service, const struct step *step)
 {
-    operation_note_failure(core, &service->operation, step->flight, step->outcome);
     operation_back_off(core, &service->operation, step->outcome->retry_after_ms);
     core->delta.operations_retried++;
 }
 
-static void fail(struct core *core, struct reeve_service *service, const struct step *step)
+static void fail(struct core *core, struct reeve_service *service)
 {
-    operation_note_failure(core, &service->operation, step->flight, step->outcome);
     service->failure = service->operation.last_error;
     service->operation = (struct reeve_operation){0};
     backup_cancel(core, service, "service_failed", "the service has failed");
@@ -270,7 +269,7 @@ static bool apply_effect(struct core *core, struct reeve_service *service, enum 
     case EFFECT_TOUCH:
         return touch(core, service);
     case EFFECT_FAIL:
-        fail(core, service, step);
+        fail(core, service);
         break;
     case EFFECT_REMOVE:
         take_result(core, service, step);

@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <ini.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "frontends/common/nearest.h"
+#include "frontends/common/refuse.h"
 
 /* Flags that are text; those that are numbers stand in schemas/options.def and the limits.def of the frontends. */
 static const struct text_option {
@@ -67,18 +67,6 @@ static void number_tables(struct number_table ret_tables[TABLES])
                                           offsetof(struct daemon_options, http_limits), "HTTP"};
 }
 
-__attribute__((format(printf, 3, 4))) static int refuse(struct reeve_error *ret_error, const char *field,
-                                                        const char *format, ...)
-{
-    *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST};
-    snprintf(ret_error->field, sizeof ret_error->field, "%s", field);
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(ret_error->message, sizeof ret_error->message, format, arguments);
-    va_end(arguments);
-    return -REEVE_ERROR_BAD_REQUEST;
-}
-
 /* ---- Finding a row ---- */
 
 static const char *nearest(const char *name)
@@ -105,7 +93,7 @@ static int take_text(struct daemon_options *options, size_t index, const char *v
     char **target = (char **)(void *)((char *)options + texts[index].offset);
     char *copy = NULL;
     if (asprintf(&copy, "%s%s%s", adds ? *target : "", adds ? " " : "", value) < 0)
-        return refuse(ret_error, texts[index].name, "out of memory");
+        return refuse_field(ret_error, texts[index].name, "out of memory");
     free(*target);
     *target = copy;
     return 0;
@@ -119,8 +107,8 @@ static int take_number(struct daemon_options *options, const struct number_table
     errno = 0;
     const unsigned long long number = strtoull(value, &end, 10);
     if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 || number < option->min || number > option->max)
-        return refuse(ret_error, option->name, "must be a number from %llu to %llu (%s), not '%s'",
-                      (unsigned long long)option->min, (unsigned long long)option->max, option->unit, value);
+        return refuse_field(ret_error, option->name, "must be a number from %llu to %llu (%s), not '%s'",
+                            (unsigned long long)option->min, (unsigned long long)option->max, option->unit, value);
     const uint64_t stored = number;
     memcpy((char *)options + table->offset + option->offset, &stored, sizeof stored);
     return 0;
@@ -152,7 +140,7 @@ static int take(struct daemon_options *options, const char *name, const char *va
             return take_number(options, &tables[t], i, value, ret_error);
         }
     }
-    return refuse(ret_error, name, "is not known; did you mean %s?", nearest(name));
+    return refuse_field(ret_error, name, "is not known; did you mean %s?", nearest(name));
 }
 
 /* ---- The command line ---- */
@@ -174,18 +162,18 @@ static int take_argument(struct daemon_options *options, int *index, int argc, c
         return 0;
     }
     if (strncmp(argument, "--", 2) != 0)
-        return refuse(ret_error, argument, "is not a flag; `reeve serve --help` lists them");
+        return refuse_field(ret_error, argument, "is not a flag; `reeve serve --help` lists them");
     char name[64];
     const char *equals = strchr(argument, '=');
     const size_t size = equals ? (size_t)(equals - argument) - 2 : strlen(argument) - 2;
     if (size >= sizeof name)
-        return refuse(ret_error, argument, "is not known");
+        return refuse_field(ret_error, argument, "is not known");
     memcpy(name, argument + 2, size);
     name[size] = '\0';
     if (equals)
         return take(options, name, equals + 1, true, ret_error);
     if (*index + 1 >= argc)
-        return refuse(ret_error, argument, "needs a value");
+        return refuse_field(ret_error, argument, "needs a value");
     return take(options, name, argv[++*index], true, ret_error);
 }
 
@@ -210,8 +198,8 @@ static char *next_line(char *text, int size, void *arg)
         return NULL;
     reader->line++;
     if (!strchr(text, '\n') && strlen(text) + 1 == (size_t)size) {
-        refuse(reader->error, "config", "%.150s, line %u: is too long; a line has at most %d bytes", reader->path,
-               reader->line, size - 2);
+        refuse_field(reader->error, "config", "%.150s, line %u: is too long; a line has at most %d bytes", reader->path,
+                     reader->line, size - 2);
         reader->failed = true;
         return NULL;
     }
@@ -226,10 +214,11 @@ static int take_line(struct file_reader *reader, const char *name, const char *v
         return take(reader->options, name, value, false, ret_error);
     }
     if (strcmp(name, "catalogue") != 0)
-        return refuse(ret_error, name, "is given twice, or goes on in an indented line; give it once, on one line");
+        return refuse_field(ret_error, name,
+                            "is given twice, or goes on in an indented line; give it once, on one line");
     char *whole;
     if (asprintf(&whole, "%s %s", reader->options->catalogue ? reader->options->catalogue : "", value) < 0)
-        return refuse(ret_error, name, "out of memory");
+        return refuse_field(ret_error, name, "out of memory");
     const int r = take(reader->options, name, whole, false, ret_error);
     free(whole);
     return r;
@@ -239,7 +228,7 @@ static int take_insecure(struct daemon_options *options, const char *value, stru
 {
     const bool yes = strcmp(value, "true") == 0;
     if (!yes && strcmp(value, "false") != 0)
-        return refuse(ret_error, "insecure", "must be true or false, not '%s'", value);
+        return refuse_field(ret_error, "insecure", "must be true or false, not '%s'", value);
     options->insecure |= yes;
     return 0;
 }
@@ -250,18 +239,18 @@ static int on_line(void *arg, const char *section, const char *name, const char 
     struct reeve_error error;
     int r = 0;
     if (*section)
-        r = refuse(&error, section, "sections are not known here");
+        r = refuse_field(&error, section, "sections are not known here");
     else if (strcmp(name, "config") == 0)
-        r = refuse(&error, name, "cannot be set in the file itself");
+        r = refuse_field(&error, name, "cannot be set in the file itself");
     else if (strcmp(name, "dev") == 0)
-        r = refuse(&error, name, "is a flag only: it is not for machines that stay");
+        r = refuse_field(&error, name, "is a flag only: it is not for machines that stay");
     else if (strcmp(name, "insecure") == 0)
         r = take_insecure(reader->options, value ? value : "", &error);
     else
         r = take_line(reader, name, value ? value : "", &error);
     if (r == 0)
         return 1;
-    refuse(reader->error, error.field, "%.150s (%.80s, line %u)", error.message, reader->path, reader->line);
+    refuse_field(reader->error, error.field, "%.150s (%.80s, line %u)", error.message, reader->path, reader->line);
     reader->failed = true;
     return 0;
 }
@@ -271,13 +260,13 @@ static int read_file(struct daemon_options *options, struct reeve_error *ret_err
     struct file_reader reader = {.options = options, .error = ret_error, .path = options->config_path};
     reader.file = fopen(options->config_path, "re");
     if (!reader.file)
-        return refuse(ret_error, "config", "cannot read %.180s: %s", options->config_path, strerror(errno));
+        return refuse_field(ret_error, "config", "cannot read %.180s: %s", options->config_path, strerror(errno));
     const int r = ini_parse_stream(next_line, &reader, on_line, &reader);
     fclose(reader.file);
     if (reader.failed)
         return -REEVE_ERROR_BAD_REQUEST;
     if (r != 0)
-        return refuse(ret_error, "config", "%.180s, line %d: must read key = value", options->config_path, r);
+        return refuse_field(ret_error, "config", "%.180s, line %d: must read key = value", options->config_path, r);
     return 0;
 }
 
@@ -305,28 +294,30 @@ static int finish(struct daemon_options *options, struct reeve_error *ret_error)
 {
     static const char *const levels[] = {"error", "warning", "info", "debug"};
     if (!options->data_dir && !options->dev)
-        return refuse(ret_error, "data", "is required: --data DIR, or --dev to try things out in ./reeve-dev");
+        return refuse_field(ret_error, "data", "is required: --data DIR, or --dev to try things out in ./reeve-dev");
     if (!set_default(&options->data_dir, "", "./reeve-dev") ||
         !set_default(&options->socket_path, options->data_dir, "/reeve.sock") ||
         !set_default(&options->provisioner, "", "simulated") || !set_default(&options->log_format, "", "text") ||
         !set_default(&options->log_level, "", "info") || !set_dev_addresses(options))
-        return refuse(ret_error, "", "out of memory");
+        return refuse_field(ret_error, "", "out of memory");
     options->log_json = strcmp(options->log_format, "json") == 0;
     if (!options->log_json && strcmp(options->log_format, "text") != 0)
-        return refuse(ret_error, "log-format", "must be text or json, not '%s'", options->log_format);
+        return refuse_field(ret_error, "log-format", "must be text or json, not '%s'", options->log_format);
     options->log_level_number = (enum reeve_log_level)0;
     for (int i = 0; i < 4; i++) {
         if (strcmp(levels[i], options->log_level) == 0)
             options->log_level_number = (enum reeve_log_level)(i + 1);
     }
     if (!options->log_level_number)
-        return refuse(ret_error, "log-level", "must be error, warning, info or debug, not '%s'", options->log_level);
+        return refuse_field(ret_error, "log-level", "must be error, warning, info or debug, not '%s'",
+                            options->log_level);
     options->socket_mode_number = 0;
     if (options->socket_mode) {
         char *end;
         const unsigned long mode = strtoul(options->socket_mode, &end, 8);
         if (*end != '\0' || end == options->socket_mode || mode == 0 || mode > 0777)
-            return refuse(ret_error, "socket-mode", "must be octal from 0001 to 0777, not '%s'", options->socket_mode);
+            return refuse_field(ret_error, "socket-mode", "must be octal from 0001 to 0777, not '%s'",
+                                options->socket_mode);
         options->socket_mode_number = (unsigned)mode;
     }
     return 0;
@@ -337,7 +328,7 @@ int daemon_options_read(struct daemon_options *options, int argc, char **argv, s
     *options = (struct daemon_options){0};
     options->given = calloc(TEXT_COUNT + schema_options_count + ipc_options_count + http_options_count, sizeof(bool));
     if (!options->given)
-        return refuse(ret_error, "", "out of memory");
+        return refuse_field(ret_error, "", "out of memory");
     for (int i = 1; i < argc; i++) {
         const int r = take_argument(options, &i, argc, argv, ret_error);
         if (r < 0 || options->help)

@@ -1,6 +1,5 @@
 /* This API, told by the tables it is made of: OpenAPI 3.1 for programs, a page for people. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,16 +12,6 @@ struct document {
     struct buffer *out;
     enum http_dialect dialect;
 };
-
-__attribute__((format(printf, 2, 3))) static void put(struct buffer *out, const char *format, ...)
-{
-    char text[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    json_put_text(out, text);
-}
 
 static void put_string(struct buffer *out, const char *text)
 {
@@ -79,9 +68,9 @@ static void put_words(const struct document *document, const struct field *field
 static void put_text_limits(const struct document *document, const struct field *field)
 {
     if (field->min)
-        put(document->out, ",\"minLength\":%" PRIu64, field->min);
+        json_put_format(document->out, ",\"minLength\":%" PRIu64, field->min);
     if (field->max)
-        put(document->out, ",\"maxLength\":%" PRIu64, field->max);
+        json_put_format(document->out, ",\"maxLength\":%" PRIu64, field->max);
 }
 
 /* `params`: of a request; else of an answer. */
@@ -96,9 +85,9 @@ static void put_type(const struct document *document, const struct field *field,
     case FIELD_U64:
         json_put_text(out, null ? "\"type\":[\"integer\",\"null\"]" : "\"type\":\"integer\"");
         if (params && (field->min || field->max))
-            put(out, ",\"minimum\":%" PRIu64, field->min);
+            json_put_format(out, ",\"minimum\":%" PRIu64, field->min);
         if (params && field->max)
-            put(out, ",\"maximum\":%" PRIu64, field->max);
+            json_put_format(out, ",\"maximum\":%" PRIu64, field->max);
         return;
     case FIELD_TIME:
     case FIELD_STAMP:
@@ -147,8 +136,8 @@ static void put_entry(const struct document *document, const struct record_type 
         put_string(out, type->fields[i].text);
         json_put_text(out, "}");
     }
-    put(out, "},\"required\":[\"%s\"],\"additionalProperties\":%s", type->fields[0].name,
-        document->dialect == HTTP_PLAIN ? "false" : "true");
+    json_put_format(out, "},\"required\":[\"%s\"],\"additionalProperties\":%s", type->fields[0].name,
+                    document->dialect == HTTP_PLAIN ? "false" : "true");
 }
 
 /* A record as it is answered. */
@@ -214,7 +203,7 @@ static void put_params(const struct document *document, const struct record_type
         put_string(out, field->name);
         first = false;
     }
-    put(out, "],\"additionalProperties\":%s", document->dialect == HTTP_PLAIN ? "false" : "true");
+    json_put_format(out, "],\"additionalProperties\":%s", document->dialect == HTTP_PLAIN ? "false" : "true");
 }
 
 /* ---- Routes ---- */
@@ -253,7 +242,8 @@ static void put_parameter(const struct document *document, const struct http_rou
     snprintf(text, sizeof text, "%.*s", (int)size, name);
     json_put_text(out, "{\"name\":");
     put_string(out, text);
-    put(out, ",\"in\":\"%s\",\"required\":%s,\"schema\":{", path ? "path" : "query", path ? "true" : "false");
+    json_put_format(out, ",\"in\":\"%s\",\"required\":%s,\"schema\":{", path ? "path" : "query",
+                    path ? "true" : "false");
     if (field)
         put_type(document, field, true);
     else
@@ -291,7 +281,8 @@ static void put_body(const struct document *document, const struct http_route *r
                   state || route->id == ROUTE_SERVICE_CREATE || route->id == ROUTE_KEY_CREATE ? "true" : "false");
     json_put_text(document->out, ",\"content\":{\"application/json\":{\"schema\":{");
     if (state)
-        put(document->out,
+        json_put_format(
+            document->out,
             "\"type\":\"object\",\"properties\":{\"command\":{\"type\":\"string\",\"enum\":[\"start\",\"stop\","
             "\"awake\"]}},"
             "\"required\":[\"command\"],\"additionalProperties\":%s",
@@ -382,7 +373,8 @@ static void put_success(const struct document *document, const struct http_route
     struct buffer *out = document->out;
     const char *text = text_type(route);
     const bool nothing = route->method == METHOD_DELETE;
-    put(out,
+    json_put_format(
+        out,
         "\"200\":{\"description\":\"done\",\"headers\":{\"X-Request-Id\":{\"schema\":{\"type\":\"string\"}}},"
         "\"content\":{\"%s\":{\"schema\":",
         text ? text : "application/json");
@@ -395,7 +387,8 @@ static void put_success(const struct document *document, const struct http_route
     } else if (document->dialect == HTTP_PLAIN) {
         put_result(document, route);
     } else {
-        put(out,
+        json_put_format(
+            out,
             "{\"type\":\"object\",\"required\":[\"status\",\"requestId\"%s],\"properties\":{\"status\":{\"const\":200},"
             "\"requestId\":{\"type\":\"string\"}",
             nothing ? "" : ",\"result\"");
@@ -423,7 +416,7 @@ static void put_responses(const struct document *document, const struct http_rou
         json_put_text(document->out, ",\"304\":{\"description\":\"the ETag named in If-None-Match is still right\"}");
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         for (const char *at = lists[i]; *at; at += at[3] ? 4 : 3)
-            put(document->out, ",\"%.3s\":{\"$ref\":\"#/components/responses/Refusal\"}", at);
+            json_put_format(document->out, ",\"%.3s\":{\"$ref\":\"#/components/responses/Refusal\"}", at);
     }
     json_put_text(document->out, "}");
 }
@@ -442,12 +435,20 @@ static void put_operation_id(struct buffer *out, const char *name)
     put_string(out, text);
 }
 
+/* "GET" -> "get", in quotes */
+static void put_lower(struct buffer *out, const char *text)
+{
+    buffer_append(out, "\"", 1);
+    for (; *text; text++)
+        buffer_append(out, &(char){(char)(*text - 'A' + 'a')}, 1);
+    buffer_append(out, "\"", 1);
+}
+
 static void put_operation(const struct document *document, const struct http_route *route)
 {
-    static const char *const methods[] = {
-        [METHOD_GET] = "get", [METHOD_POST] = "post", [METHOD_PATCH] = "patch", [METHOD_DELETE] = "delete"};
     struct buffer *out = document->out;
-    put(out, "\"%s\":{\"operationId\":", methods[route->method]);
+    put_lower(out, route_method_name(route->method));
+    json_put_text(out, ":{\"operationId\":");
     put_operation_id(out, route->name);
     json_put_text(out, ",\"summary\":");
     put_string(out, route->text);
@@ -485,11 +486,11 @@ void document_openapi(struct buffer *out, enum http_dialect dialect)
 {
     const struct document document = {.out = out, .dialect = dialect};
     buffer_reset(out);
-    put(out,
-        "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"reeve services API (%s dialect)\",\"version\":\"%s\","
-        "\"description\":\"Looks after fleets of managed services, from creation to deletion.\"},"
-        "\"security\":[{\"key\":[]}],\"paths\":{",
-        dialect == HTTP_PLAIN ? "plain" : "cloud", reeve_version());
+    json_put_format(out,
+                    "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"reeve services API (%s dialect)\",\"version\":\"%s\","
+                    "\"description\":\"Looks after fleets of managed services, from creation to deletion.\"},"
+                    "\"security\":[{\"key\":[]}],\"paths\":{",
+                    dialect == HTTP_PLAIN ? "plain" : "cloud", reeve_version());
     put_paths(&document);
     json_put_text(
         out, "},\"components\":{\"securitySchemes\":{\"key\":{\"type\":\"http\",\"scheme\":\"basic\","
@@ -519,7 +520,7 @@ static void put_row(struct buffer *out, const char *name, const char *type, cons
 {
     json_put_text(out, "<tr><td><code>");
     put_html(out, name);
-    put(out, "</code></td><td>%s</td><td>%s</td><td>", type, need);
+    json_put_format(out, "</code></td><td>%s</td><td>%s</td><td>", type, need);
     put_html(out, text);
     json_put_text(out, "</td></tr>\n");
 }
@@ -561,7 +562,7 @@ static void put_page_answer(const struct document *document, const struct http_r
     struct view_name name;
     if (route->view == &record_type_none)
         return;
-    put(document->out, "<h4>Answer%s</h4><table>\n", is_list(route) ? ": a list of" : "");
+    json_put_format(document->out, "<h4>Answer%s</h4><table>\n", is_list(route) ? ": a list of" : "");
     for (unsigned i = 0; view_name_at(document->dialect, route->view, i, &name); i++)
         put_row(document->out, name.name,
                 !name.field    ? ""
@@ -573,16 +574,14 @@ static void put_page_answer(const struct document *document, const struct http_r
 
 static void put_page_route(const struct document *document, const struct http_route *route)
 {
-    static const char *const methods[] = {
-        [METHOD_GET] = "GET", [METHOD_POST] = "POST", [METHOD_PATCH] = "PATCH", [METHOD_DELETE] = "DELETE"};
     struct buffer *out = document->out;
-    put(out, "<section id=\"%s\"><h3><b>%s</b> <code>", route->name, methods[route->method]);
+    json_put_format(out, "<section id=\"%s\"><h3><b>%s</b> <code>", route->name, route_method_name(route->method));
     put_html(out, route->path);
     json_put_text(out, "</code></h3><p>");
     put_html(out, route->text);
-    put(out, ". Key: %s.", route->role ? reeve_role_name(route->role) : "none");
+    json_put_format(out, ". Key: %s.", route->role ? reeve_role_name(route->role) : "none");
     if (route->query[0])
-        put(out, " Query: <code>%s</code>.", route->query);
+        json_put_format(out, " Query: <code>%s</code>.", route->query);
     json_put_text(out, "</p>\n");
     put_page_params(document, route);
     put_page_answer(document, route);
@@ -602,7 +601,8 @@ void document_page(struct buffer *out, enum http_dialect dialect)
 {
     const struct document document = {.out = out, .dialect = dialect};
     buffer_reset(out);
-    put(out,
+    json_put_format(
+        out,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>reeve: services API</title>"
         "<meta name=\"viewport\" content=\"width=device-width\"><style>"
         ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem "
@@ -613,7 +613,8 @@ void document_page(struct buffer *out, enum http_dialect dialect)
         "b{color:#07a;display:inline-block;min-width:4.5rem}h4{margin:.8rem 0 .2rem}"
         "</style></head><body><h1>reeve: services API, %s dialect</h1>\n",
         dialect == HTTP_PLAIN ? "plain" : "cloud");
-    put(out,
+    json_put_format(
+        out,
         "<p>HTTP Basic with id and secret of a key: <code>curl --user $REEVE_KEY_ID:$REEVE_KEY_SECRET "
         "$REEVE_URL/v1/organizations/$REEVE_ORG_ID/services</code>. Bodies are JSON. Every success is 200%s. "
         "Headers that are understood: <code>Idempotency-Key</code>, <code>If-Match</code>, <code>If-None-Match</code>, "

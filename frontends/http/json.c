@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,16 @@
 void json_put_text(struct buffer *out, const char *text)
 {
     buffer_append(out, text, strlen(text));
+}
+
+void json_put_format(struct buffer *out, const char *format, ...)
+{
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    json_put_text(out, text);
 }
 
 static bool is_special(unsigned char c)

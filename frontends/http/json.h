@@ -11,6 +11,8 @@
 struct json_t;
 
 void json_put_text(struct buffer *out, const char *text); /* as it is */
+/* The same, formatted; at most 1023 bytes. */
+__attribute__((format(printf, 2, 3))) void json_put_format(struct buffer *out, const char *format, ...);
 void json_put_string(struct buffer *out, const char *data, size_t size);
 void json_put_u64(struct buffer *out, uint64_t number);
 /* `"name":`, with a comma in front unless `first`. */

@@ -6,16 +6,6 @@
 #include "frontends/http/json.h"
 #include "frontends/http/server_private.h"
 
-__attribute__((format(printf, 2, 3))) static void put(struct buffer *out, const char *format, ...)
-{
-    char line[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    json_put_text(out, line);
-}
-
 /* "batchInputs" -> "batch_inputs" */
 static void snake(const char *name, char ret_name[64])
 {
@@ -36,22 +26,21 @@ static void put_counters(struct buffer *out, const struct counter_type *types, s
         const char *end = types[i].is_gauge ? "" : "_total";
         snake(types[i].name, name);
         memcpy(&value, (const char *)values + types[i].offset, sizeof value);
-        put(out, "# HELP reeve_%s%s %s\n# TYPE reeve_%s%s %s\nreeve_%s%s %" PRIu64 "\n", name, end, types[i].text, name,
-            end, types[i].is_gauge ? "gauge" : "counter", name, end, value);
+        json_put_format(out, "# HELP reeve_%s%s %s\n# TYPE reeve_%s%s %s\nreeve_%s%s %" PRIu64 "\n", name, end,
+                        types[i].text, name, end, types[i].is_gauge ? "gauge" : "counter", name, end, value);
     }
 }
 
 static void put_routes(struct buffer *out, const struct http_server *server)
 {
-    static const char *const methods[] = {
-        [METHOD_GET] = "GET", [METHOD_POST] = "POST", [METHOD_PATCH] = "PATCH", [METHOD_DELETE] = "DELETE"};
-    put(out, "# HELP reeve_http_requests_by_route_total requests answered, by route and status\n"
-             "# TYPE reeve_http_requests_by_route_total counter\n");
+    json_put_format(out, "# HELP reeve_http_requests_by_route_total requests answered, by route and status\n"
+                         "# TYPE reeve_http_requests_by_route_total counter\n");
     for (size_t i = 0; i <= ROUTE_COUNT; i++) {
         for (unsigned status = 100; status < 600; status++) {
             if (server->answers[i][status])
-                put(out, "reeve_http_requests_by_route_total{method=\"%s\",route=\"%s\",code=\"%u\"} %" PRIu64 "\n",
-                    i < ROUTE_COUNT ? methods[http_routes[i].method] : "",
+                json_put_format(
+                    out, "reeve_http_requests_by_route_total{method=\"%s\",route=\"%s\",code=\"%u\"} %" PRIu64 "\n",
+                    i < ROUTE_COUNT ? route_method_name(http_routes[i].method) : "",
                     i < ROUTE_COUNT ? http_routes[i].path : "none", status, server->answers[i][status]);
         }
     }
@@ -61,23 +50,24 @@ static void put_histogram(struct buffer *out, const char *name, const char *text
                           const struct reeve_histogram *histogram)
 {
     uint64_t below = 0;
-    put(out, "# HELP reeve_%s %s\n# TYPE reeve_%s histogram\n", name, text, name);
+    json_put_format(out, "# HELP reeve_%s %s\n# TYPE reeve_%s histogram\n", name, text, name);
     for (unsigned i = 0; i + 1 < REEVE_HISTOGRAM_BUCKETS; i++) {
         below += histogram->buckets[i];
-        put(out, "reeve_%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, (double)(UINT64_C(1) << i) * unit, below);
+        json_put_format(out, "reeve_%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, (double)(UINT64_C(1) << i) * unit,
+                        below);
     }
-    put(out, "reeve_%s_bucket{le=\"+Inf\"} %" PRIu64 "\nreeve_%s_sum %g\nreeve_%s_count %" PRIu64 "\n", name,
-        histogram->count, name, (double)histogram->sum * unit, name, histogram->count);
+    json_put_format(out, "reeve_%s_bucket{le=\"+Inf\"} %" PRIu64 "\nreeve_%s_sum %g\nreeve_%s_count %" PRIu64 "\n",
+                    name, histogram->count, name, (double)histogram->sum * unit, name, histogram->count);
 }
 
 static void put_types(struct buffer *out, const uint64_t counts[REEVE_EVENT_TYPE_COUNT])
 {
-    put(out, "# HELP reeve_transitions_by_type_total events written, by their type\n"
-             "# TYPE reeve_transitions_by_type_total counter\n");
+    json_put_format(out, "# HELP reeve_transitions_by_type_total events written, by their type\n"
+                         "# TYPE reeve_transitions_by_type_total counter\n");
     for (unsigned i = 0; i < REEVE_EVENT_TYPE_COUNT; i++) {
         const char *name = reeve_event_type_name((enum reeve_event_type)i);
         if (name)
-            put(out, "reeve_transitions_by_type_total{type=\"%s\"} %" PRIu64 "\n", name, counts[i]);
+            json_put_format(out, "reeve_transitions_by_type_total{type=\"%s\"} %" PRIu64 "\n", name, counts[i]);
     }
 }
 
@@ -85,14 +75,14 @@ static void put_states(struct buffer *out, struct reeve_engine *engine)
 {
     struct reeve_state_counts counts;
     reeve_get_state_counts(engine, &counts);
-    put(out, "# HELP reeve_services services, by state\n# TYPE reeve_services gauge\n");
+    json_put_format(out, "# HELP reeve_services services, by state\n# TYPE reeve_services gauge\n");
     for (unsigned i = REEVE_SERVICE_STATE_PROVISIONING; i < REEVE_SERVICE_STATE_GONE; i++)
-        put(out, "reeve_services{state=\"%s\"} %" PRIu64 "\n", reeve_service_state_name((enum reeve_service_state)i),
-            counts.services[i]);
-    put(out, "# HELP reeve_backups backups, by state\n# TYPE reeve_backups gauge\n");
+        json_put_format(out, "reeve_services{state=\"%s\"} %" PRIu64 "\n",
+                        reeve_service_state_name((enum reeve_service_state)i), counts.services[i]);
+    json_put_format(out, "# HELP reeve_backups backups, by state\n# TYPE reeve_backups gauge\n");
     for (unsigned i = REEVE_BACKUP_STATE_IN_PROGRESS; i < REEVE_BACKUP_STATE_GONE; i++)
-        put(out, "reeve_backups{state=\"%s\"} %" PRIu64 "\n", reeve_backup_state_name((enum reeve_backup_state)i),
-            counts.backups[i]);
+        json_put_format(out, "reeve_backups{state=\"%s\"} %" PRIu64 "\n",
+                        reeve_backup_state_name((enum reeve_backup_state)i), counts.backups[i]);
 }
 
 void metrics_run(struct http_exchange *exchange)
@@ -104,7 +94,8 @@ void metrics_run(struct http_exchange *exchange)
     reeve_get_stats(server->engine, &stats);
     http_server_get_stats(server, &http);
     buffer_reset(out);
-    put(out, "# HELP reeve_build_info version\n# TYPE reeve_build_info gauge\nreeve_build_info{version=\"%s\"} 1\n",
+    json_put_format(
+        out, "# HELP reeve_build_info version\n# TYPE reeve_build_info gauge\nreeve_build_info{version=\"%s\"} 1\n",
         reeve_version());
     put_counters(out, schema_counters, schema_counters_count, &stats);
     put_types(out, stats.transitions_by_type);
@@ -129,8 +120,9 @@ void metrics_run(struct http_exchange *exchange)
 
 void metrics_service_head(struct buffer *out)
 {
-    put(out, "# HELP reeve_service_info a service and its state\n# TYPE reeve_service_info gauge\n"
-             "# HELP reeve_service_memory_gb total memory it may use\n# TYPE reeve_service_memory_gb gauge\n");
+    json_put_format(out,
+                    "# HELP reeve_service_info a service and its state\n# TYPE reeve_service_info gauge\n"
+                    "# HELP reeve_service_memory_gb total memory it may use\n# TYPE reeve_service_memory_gb gauge\n");
 }
 
 /* Names are letters, digits and harmless signs, see engine/rules.c; a label may hold them as they are. */
@@ -138,7 +130,8 @@ void metrics_service(struct buffer *out, const struct reeve_service *service)
 {
     char id[37];
     reeve_uuid_format(&service->id, id);
-    put(out,
+    json_put_format(
+        out,
         "reeve_service_info{service=\"%s\",name=\"%.*s\",state=\"%s\",provider=\"%.*s\",region=\"%.*s\",tier=\"%s\"} "
         "1\n",
         id, (int)service->name.size, service->name.data, reeve_service_state_name(service->state),
@@ -146,6 +139,8 @@ void metrics_service(struct buffer *out, const struct reeve_service *service)
         service->tier ? reeve_tier_name(service->tier) : "");
     if (!service->max_total_memory_gb)
         return;
-    put(out, "reeve_service_memory_gb{service=\"%s\",bound=\"min\"} %" PRIu64 "\n", id, service->min_total_memory_gb);
-    put(out, "reeve_service_memory_gb{service=\"%s\",bound=\"max\"} %" PRIu64 "\n", id, service->max_total_memory_gb);
+    json_put_format(out, "reeve_service_memory_gb{service=\"%s\",bound=\"min\"} %" PRIu64 "\n", id,
+                    service->min_total_memory_gb);
+    json_put_format(out, "reeve_service_memory_gb{service=\"%s\",bound=\"max\"} %" PRIu64 "\n", id,
+                    service->max_total_memory_gb);
 }

@@ -90,6 +90,21 @@ void route_find(const struct route_path *path, unsigned method, struct route_mat
     }
 }
 
+const char *route_method_name(enum http_method method)
+{
+    switch (method) {
+    case METHOD_GET:
+        return "GET";
+    case METHOD_POST:
+        return "POST";
+    case METHOD_PATCH:
+        return "PATCH";
+    case METHOD_DELETE:
+        return "DELETE";
+    }
+    return "";
+}
+
 bool route_has_word(const char *list, const char *word, size_t size)
 {
     while (*list) {

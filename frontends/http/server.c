@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "frontends/common/refuse.h"
 #include "frontends/http/server_private.h"
 #include "frontends/http/view.h"
 
@@ -260,18 +261,6 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *
 
 /* ---- Listening ---- */
 
-__attribute__((format(printf, 3, 4))) static int refuse_open(struct reeve_error *ret_error, const char *field,
-                                                             const char *format, ...)
-{
-    *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST};
-    snprintf(ret_error->field, sizeof ret_error->field, "%s", field);
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(ret_error->message, sizeof ret_error->message, format, arguments);
-    va_end(arguments);
-    return -REEVE_ERROR_BAD_REQUEST;
-}
-
 /* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" */
 static int resolve(const char *text, const char *field, struct addrinfo **ret_address, struct reeve_error *ret_error)
 {
@@ -283,12 +272,12 @@ static int resolve(const char *text, const char *field, struct addrinfo **ret_ad
     const unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
     if (!colon || end == colon + 1 || *end != '\0' || port > 65535 || size <= (brackets ? 2U : 0U) ||
         size >= sizeof host || (brackets && text[size - 1] != ']') || (!brackets && memchr(text, ':', size)))
-        return refuse_open(ret_error, field, "must be ADDRESS:PORT like 127.0.0.1:8080 or [::1]:8080, not '%s'", text);
+        return refuse_field(ret_error, field, "must be ADDRESS:PORT like 127.0.0.1:8080 or [::1]:8080, not '%s'", text);
     memcpy(host, text + (brackets ? 1 : 0), size - (brackets ? 2 : 0));
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_PASSIVE};
     const int r = getaddrinfo(host, colon + 1, &hints, ret_address);
     if (r != 0)
-        return refuse_open(ret_error, field, "cannot find the address of '%s': %s", host, gai_strerror(r));
+        return refuse_field(ret_error, field, "cannot find the address of '%s': %s", host, gai_strerror(r));
     return 0;
 }
 
@@ -363,7 +352,7 @@ static int start_listener(struct http_listener *listener, int fd, const char *fi
     listener->daemon = start_daemon(listener, fd);
     if (!listener->daemon) {
         close(fd);
-        return refuse_open(ret_error, field, "the HTTP server could not be started on %s", listener->address);
+        return refuse_field(ret_error, field, "the HTTP server could not be started on %s", listener->address);
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(listener->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     uv_poll_init(server->loop, &listener->poll, info->epoll_fd);
@@ -384,7 +373,7 @@ static int open_listener(struct http_server *server, const struct http_server_op
         return r;
     if (!server->tls && !options->insecure && !is_loopback(address->ai_addr)) {
         freeaddrinfo(address);
-        return refuse_open(
+        return refuse_field(
             ret_error, field,
             "%s is not an address of loopback: keys would cross the network in clear. Give --http-cert and "
             "--http-key, or --insecure where something in front does TLS",
@@ -396,7 +385,7 @@ static int open_listener(struct http_server *server, const struct http_server_op
     if (fd < 0 && options->skip_unsupported && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL))
         return 0;
     if (fd < 0)
-        return refuse_open(
+        return refuse_field(
             ret_error, field, "cannot listen on %s: %s%s", text, strerror(error),
             options->skip_unsupported && error == EADDRINUSE ? "; --http and --http-cloud choose other addresses" : "");
     struct http_listener *listener = &server->listeners[server->listeners_count++];
@@ -448,7 +437,7 @@ static int open_parts(struct http_server *server, const struct http_server_optio
     server->failures = failures_new();
     server->rates = rates_new();
     if (!server->listeners || !server->failures || !server->rates || !view_init())
-        return refuse_open(ret_error, "http", "out of memory");
+        return refuse_field(ret_error, "http", "out of memory");
     if (options->certificate_path || options->key_path) {
         const int r = tls_open(options->certificate_path, options->key_path, &server->tls, ret_error);
         if (r < 0)
@@ -456,7 +445,7 @@ static int open_parts(struct http_server *server, const struct http_server_optio
     }
     int r = reeve_client_open(server->engine, server->loop, &server->client);
     if (r < 0)
-        return refuse_open(ret_error, "http", "%s", reeve_error_text(r));
+        return refuse_field(ret_error, "http", "%s", reeve_error_text(r));
     r = open_listeners(server, options, options->plain_addresses, HTTP_PLAIN, ret_error);
     return r < 0 ? r : open_listeners(server, options, options->cloud_addresses, HTTP_CLOUD, ret_error);
 }
@@ -468,7 +457,7 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
     *ret_server = NULL;
     if (!server || sodium_init() < 0) {
         free(server);
-        return refuse_open(ret_error, "http", "out of memory");
+        return refuse_field(ret_error, "http", "out of memory");
     }
     server->loop = loop;
     server->engine = engine;

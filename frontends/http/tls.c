@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frontends/common/refuse.h"
 #include "frontends/http/server_private.h"
 
 #define CHAIN_MAX 16
@@ -44,10 +45,7 @@ void *tls_callback(void)
 
 static int refuse_file(struct reeve_error *ret_error, const char *field, const char *path, const char *reason)
 {
-    *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST};
-    snprintf(ret_error->field, sizeof ret_error->field, "%s", field);
-    snprintf(ret_error->message, sizeof ret_error->message, "cannot use %.150s: %s", path, reason);
-    return -REEVE_ERROR_BAD_REQUEST;
+    return refuse_field(ret_error, field, "cannot use %.150s: %s", path, reason);
 }
 
 static int load_certificate(struct http_tls *tls, const char *path, struct reeve_error *ret_error)
@@ -124,10 +122,8 @@ int tls_open(const char *certificate_path, const char *key_path, struct http_tls
     struct http_tls *tls = calloc(1, sizeof *tls);
     if (!certificate_path || !key_path) {
         free(tls);
-        *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST,
-                                          .message = "is required: TLS needs a certificate and its key"};
-        snprintf(ret_error->field, sizeof ret_error->field, "%s", certificate_path ? "http-key" : "http-cert");
-        return -REEVE_ERROR_BAD_REQUEST;
+        return refuse_field(ret_error, certificate_path ? "http-key" : "http-cert",
+                            "is required: TLS needs a certificate and its key");
     }
     if (tls) {
         tls->certificate_path = strdup(certificate_path);
