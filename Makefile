@@ -79,7 +79,7 @@ EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES)
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api tests lint format-check static-analysis tidy checksymbols format coverage \
+.PHONY: all setup test check test-unit test-api tests contract lint format-check static-analysis tidy checksymbols format coverage \
         bench bench-http bench-scale demo docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -91,6 +91,7 @@ help:
 	@echo 'make demo         walk one service through its whole life (installs what is missing first)'
 	@echo 'make test         all tests (installs what is missing first); T=name: only those with that name; = make check'
 	@echo 'make test-unit    only the C tests              make test-api   only the black-box tests'
+	@echo 'make contract     every endpoint of the HTTP API against its OpenAPI document (installs schemathesis into build/venv)'
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
@@ -191,6 +192,10 @@ test-unit: all $(TESTS)
 
 test-api: all $(EXAMPLES)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
+
+contract:
+	@.ci/setup build test contract
+	@REEVE_CONTRACT=required $(MAKE) --no-print-directory test-api T=contract
 
 valgrind:
 	@.ci/setup build test valgrind
