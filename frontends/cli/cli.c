@@ -1,4 +1,6 @@
 #include "cli.h"
+#include "frontends/http/document.h"
+#include "frontends/http/view.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,6 +116,16 @@ static int take_word(struct cli *cli, int argc, char **argv, const char **ret_wo
     return 0;
 }
 
+static int openapi_print(enum http_dialect dialect)
+{
+    struct buffer out = {0};
+    if (view_init())
+        document_openapi(&out, dialect);
+    const bool done = out.size > 0 && !out.failed && fwrite(out.data, 1, out.size, stdout) == out.size;
+    buffer_deinit(&out);
+    return done ? CLI_OK : CLI_REFUSED;
+}
+
 static int run_other(struct cli *cli, const char *name, int argc, char **argv)
 {
     const char *word;
@@ -133,6 +145,8 @@ static int run_other(struct cli *cli, const char *name, int argc, char **argv)
         return maintenance_snapshot(cli, word);
     if (strcmp(name, "completion") == 0 && word && completion_print(word) == CLI_OK)
         return CLI_OK;
+    if (strcmp(name, "openapi") == 0 && (!word || strcmp(word, "plain") == 0 || strcmp(word, "cloud") == 0))
+        return openapi_print(word && strcmp(word, "cloud") == 0 ? HTTP_CLOUD : HTTP_PLAIN);
     if (strcmp(name, "version") == 0 && !word) {
         printf("reeve %s\n", reeve_version());
         return CLI_OK;
@@ -140,13 +154,14 @@ static int run_other(struct cli *cli, const char *name, int argc, char **argv)
     fprintf(stderr, "reeve: usage: reeve %s\n",
             strcmp(name, "snapshot") == 0     ? "snapshot PATH"
             : strcmp(name, "completion") == 0 ? "completion bash|zsh|fish"
+            : strcmp(name, "openapi") == 0    ? "openapi [plain|cloud]"
                                               : name);
     return CLI_USAGE;
 }
 
 static bool is_other(const char *name)
 {
-    static const char *const names[] = {"watch", "stats", "check", "snapshot", "completion", "version"};
+    static const char *const names[] = {"watch", "stats", "check", "snapshot", "completion", "openapi", "version"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(names[i], name) == 0)
             return true;

@@ -26,10 +26,11 @@ void help_all(void)
         snprintf(words, sizeof words, "%s %s", strcmp(noun, "organization") == 0 ? "org" : noun, verb);
         printf("  %-30s %s\n", words, command->help);
     }
-    printf("\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n\n", "watch",
-           "show events as they happen", "stats", "what the engine counts", "snapshot PATH",
+    printf("\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n\n",
+           "watch", "show events as they happen", "stats", "what the engine counts", "snapshot PATH",
            "copy the store to a new directory, while it serves", "check [DIR]",
-           "verify the store, through the daemon or of a directory", "completion bash|zsh|fish",
+           "verify the store, through the daemon or of a directory", "openapi [plain|cloud]",
+           "print the HTTP API as an OpenAPI document", "completion bash|zsh|fish",
            "print what a shell needs to complete commands", "help [NOUN [VERB]]", "this, or more of one command",
            "version", "print the version");
     printf("%s  --wait                 wait for the end of what was started, show how it goes\n"

@@ -1,4 +1,6 @@
 /* This API, told by the tables it is made of: OpenAPI 3.1 for programs, a page for people. */
+#include "document.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,6 +48,7 @@ static const char *rule_of(const char *name)
 static void put_record(const struct document *document, const struct record_type *type);
 static void put_params(const struct document *document, const struct record_type *type, const char *names);
 static void put_entry(const struct document *document, const struct record_type *type);
+static bool put_reference(const struct document *document, const struct record_type *type);
 
 static void put_words(const struct document *document, const struct field *field)
 {
@@ -109,7 +112,7 @@ static void put_type(const struct document *document, const struct field *field,
     case FIELD_OBJ:
         if (params)
             put_params(document, field->record, NULL);
-        else
+        else if (!put_reference(document, field->record))
             put_record(document, field->record);
         return;
     case FIELD_LIST:
@@ -138,6 +141,24 @@ static void put_entry(const struct document *document, const struct record_type 
     }
     json_put_format(out, "},\"required\":[\"%s\"],\"additionalProperties\":%s", type->fields[0].name,
                     document->dialect == HTTP_PLAIN ? "false" : "true");
+}
+
+static const struct record_type *const viewed[] = {
+#define VIEW(record, plain, cloud) &record_type_##record,
+#include "views.def"
+};
+#define VIEWED_COUNT (sizeof viewed / sizeof viewed[0])
+
+/* Records that have a view stand in the components, once. */
+static bool put_reference(const struct document *document, const struct record_type *type)
+{
+    for (size_t i = 0; i < VIEWED_COUNT; i++) {
+        if (viewed[i] != type)
+            continue;
+        json_put_format(document->out, "\"$ref\":\"#/components/schemas/%s\"", type->name);
+        return true;
+    }
+    return false;
 }
 
 /* A record as it is answered. */
@@ -345,9 +366,7 @@ static void put_result(const struct document *document, const struct http_route 
 {
     const bool list = is_list(route);
     json_put_text(document->out, list ? "{\"type\":\"array\",\"items\":{" : "{");
-    if (route->view != &record_type_none)
-        put_record(document, route->view);
-    else
+    if (!put_reference(document, route->view))
         put_local_result(document, route);
     json_put_text(document->out, list ? "}}" : "}");
 }

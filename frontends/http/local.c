@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "codec.h"
+#include "frontends/http/document.h"
 #include "frontends/http/json.h"
 #include "frontends/http/server_private.h"
 #include "frontends/http/view.h"

@@ -255,11 +255,6 @@ void metrics_run(struct http_exchange *exchange);
 void metrics_service(struct buffer *out, const struct reeve_service *service);
 void metrics_service_head(struct buffer *out);
 
-/* ---- document.c: this API for programs and for people ---- */
-
-void document_openapi(struct buffer *out, enum http_dialect dialect);
-void document_page(struct buffer *out, enum http_dialect dialect);
-
 /* ---- auth.c, tls.c ---- */
 
 /* Who asks, and may they: fills identity; false: refused, perhaps later. */

@@ -1,9 +1,15 @@
 """The printed documents say what the tables say."""
 
+import json
 import os
 import pathlib
 import re
 import subprocess
+
+import pytest
+import yaml
+from daemon import BINARY
+from web import Site
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -18,6 +24,13 @@ def test_the_diagram_is_that_of_the_table():
 
 def test_the_reference_is_that_of_the_tables():
     assert (ROOT / "docs/reference.md").read_text() == printed("markdown"), "run `make docs`"
+
+
+@pytest.mark.parametrize("dialect, name", [("plain", "openapi.yaml"), ("cloud", "openapi-cloud.yaml")])
+def test_the_openapi_documents_are_those_of_the_tables(daemon_factory, dialect, name):
+    written = yaml.safe_load((ROOT / "schemas" / name).read_text())
+    assert written == json.loads(subprocess.run([BINARY, "openapi", dialect], capture_output=True, check=True).stdout), "run `make docs`"
+    assert written == Site(daemon_factory).web(dialect).get("/openapi.json").json
 
 
 def test_the_program_in_the_readme_is_the_one_that_is_built():
