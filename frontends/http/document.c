@@ -501,6 +501,16 @@ static void put_paths(const struct document *document)
     }
 }
 
+static void put_schemas(const struct document *document)
+{
+    for (size_t i = 0; i < VIEWED_COUNT; i++) {
+        json_put_name(document->out, viewed[i]->name, i == 0);
+        json_put_text(document->out, "{");
+        put_record(document, viewed[i]);
+        json_put_text(document->out, "}");
+    }
+}
+
 void document_openapi(struct buffer *out, enum http_dialect dialect)
 {
     const struct document document = {.out = out, .dialect = dialect};
@@ -511,8 +521,10 @@ void document_openapi(struct buffer *out, enum http_dialect dialect)
                     "\"security\":[{\"key\":[]}],\"paths\":{",
                     dialect == HTTP_PLAIN ? "plain" : "cloud", reeve_version());
     put_paths(&document);
+    json_put_text(out, "},\"components\":{\"schemas\":{");
+    put_schemas(&document);
     json_put_text(
-        out, "},\"components\":{\"securitySchemes\":{\"key\":{\"type\":\"http\",\"scheme\":\"basic\","
+        out, "},\"securitySchemes\":{\"key\":{\"type\":\"http\",\"scheme\":\"basic\","
              "\"description\":\"id and secret of a key\"}},\"responses\":{\"Refusal\":{\"description\":"
              "\"what is at fault, in words and for programs\",\"content\":{\"application/json\":{\"schema\":{"
              "\"type\":\"object\",\"required\":[\"status\",\"error\",\"requestId\",\"details\"],\"properties\":{"
