@@ -46,3 +46,51 @@ def test_every_file_the_architecture_names_exists():
     assert len(names) > 20
     missing = [name for name in names if not (ROOT / name).exists()]
     assert not missing
+
+
+SEED_ENDPOINTS = (("GET", ""), ("POST", ""), ("GET", "/:serviceId"), ("PATCH", "/:serviceId"), ("DELETE", "/:serviceId"),
+                  ("PATCH", "/:serviceId/state"), ("PATCH", "/:serviceId/scaling"), ("PATCH", "/:serviceId/password"),
+                  ("GET", "/:serviceId/backups"), ("GET", "/:serviceId/backups/:backupId"))
+SEED_FIELDS = ("id name provider region state endpoints tier minTotalMemoryGb maxTotalMemoryGb idleScaling idleTimeoutMinutes ipAccessList "
+               "createdAt backupId service password command newPasswordHash status serviceId startedAt finishedAt").split()
+
+
+def table_rows():
+    text = (ROOT / "docs/http.md").read_text().split("## The text of the API")[1]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")][2:]
+
+
+def test_every_sentence_of_the_api_has_its_test():
+    tests = {name for path in (ROOT / "tests/api").glob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)}
+    for row in table_rows():
+        assert len(row) == 3 and all(row), row
+        named = re.findall(r"`(test_\w+)`", row[2])
+        assert named and not set(named) - tests, row
+    left = " ".join(row[0] for row in table_rows())
+    for method, path in SEED_ENDPOINTS:
+        assert f"`{method} /v1/organizations/:organizationId/services{path}`" in left, (method, path)
+    for field in SEED_FIELDS:
+        assert f"`{field}`" in left, field
+
+
+def shell_blocks(name):
+    return re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.S)
+
+
+def test_the_walk_with_curl_works_as_it_is_written(daemon_factory, tmp_path):
+    """docs/http.md, block by block, in one shell, against the daemon that it tells to start."""
+    daemon = daemon_factory("--dev")
+    (tmp_path / "reeve-dev").symlink_to(daemon.data)
+    blocks = shell_blocks("docs/http.md")
+    assert len(blocks) == 4
+    script = "set -eu\n" + "\necho '--'\n".join(blocks)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+    _, created, changed, ended = done.stdout.split("--\n")
+    answers = [json.loads(line) for line in changed.splitlines()]
+    assert created == "" and [answer.get("state") for answer in answers[:3]] == ["running"] * 3
+    assert answers[1]["maxTotalMemoryGb"] == 96 and answers[2]["ipAccessList"] == [{"source": "10.0.0.0/8", "description": "office"}]
+    assert answers[3]["password"] and answers[4][0]["status"] == "done" and answers[5]["service"]["state"] == "running"
+    states = [json.loads(line) for line in ended.splitlines()]
+    assert [answer["state"] for answer in states[:3]] == ["stopped", "running", "stopped"]
+    assert states[3] == {} and states[4]["status"] == 404 and len(states[5]) == 1 and [service["name"] for service in states[6]] == ["copy"]
