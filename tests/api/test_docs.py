@@ -94,3 +94,12 @@ def test_the_walk_with_curl_works_as_it_is_written(daemon_factory, tmp_path):
     states = [json.loads(line) for line in ended.splitlines()]
     assert [answer["state"] for answer in states[:3]] == ["stopped", "running", "stopped"]
     assert states[3] == {} and states[4]["status"] == 404 and len(states[5]) == 1 and [service["name"] for service in states[6]] == ["copy"]
+
+
+def test_the_http_blocks_of_the_readme_work(daemon_factory):
+    daemon = daemon_factory("--dev")
+    script = f"set -eu\n. {daemon.data}/dev.env\n" + "".join(block for block in shell_blocks("README.md") if "curl" in block)
+    done = subprocess.run(["bash", "-c", script.replace("curl ", "curl --silent --show-error ")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    created, listed = (json.loads(line) for line in done.stdout.splitlines())
+    assert created["service"]["state"] == "running" and listed == [created["service"]]
