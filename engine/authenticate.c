@@ -124,7 +124,7 @@ static bool may_come_from(const struct known_key *key, const struct network *add
     return false;
 }
 
-static int judge(struct reeve_engine *engine, const struct known_key *key, const struct asked *asked,
+static int judge(struct reeve_engine *engine, uint64_t epoch, const struct known_key *key, const struct asked *asked,
                  struct reeve_identity *ret_identity, struct reeve_error *ret_error)
 {
     const bool right = sodium_memcmp(asked->secret_sha256, key->secret_sha256, sizeof key->secret_sha256) == 0;
@@ -136,8 +136,11 @@ static int judge(struct reeve_engine *engine, const struct known_key *key, const
         return error_set(ret_error, REEVE_ERROR_UNAUTHORIZED, NULL, "Key has expired");
     if (asked->has_address && !(asked->is_address && may_come_from(key, &asked->address)))
         return error_set(ret_error, REEVE_ERROR_FORBIDDEN, NULL, "Key may not be used from this address");
-    *ret_identity = (struct reeve_identity){
-        .organization_id = key->organization_id, .key_id = key->key_id, .role = key->role};
+    *ret_identity = (struct reeve_identity){.organization_id = key->organization_id,
+                                            .key_id = key->key_id,
+                                            .role = key->role,
+                                            .expires_ms = key->expires_ms,
+                                            .epoch = epoch};
     return 0;
 }
 
@@ -166,7 +169,7 @@ static bool judge_kept(struct reeve_engine *engine, uint64_t epoch, const struct
     pthread_mutex_lock(&engine->key_cache->lock);
     const bool hit = slot->used && slot->epoch == epoch && uuid_equal(&slot->key.key_id, key_id);
     if (hit)
-        *ret_r = judge(engine, &slot->key, asked, ret_identity, ret_error);
+        *ret_r = judge(engine, epoch, &slot->key, asked, ret_identity, ret_error);
     pthread_mutex_unlock(&engine->key_cache->lock);
     return hit;
 }
@@ -181,7 +184,7 @@ static int judge_any(struct reeve_engine *engine, const struct reeve_uuid *key_i
     if (judge_kept(engine, epoch, key_id, asked, ret_identity, ret_error, &r))
         return r;
     const int found = read_key(engine, key_id, &key);
-    r = found < 0 ? error_plain(ret_error, found) : judge(engine, &key, asked, ret_identity, ret_error);
+    r = found < 0 ? error_plain(ret_error, found) : judge(engine, epoch, &key, asked, ret_identity, ret_error);
     if (found > 0)
         keep(engine, epoch, &key);
     else
@@ -203,4 +206,10 @@ int reeve_authenticate(struct reeve_engine *engine, struct reeve_str key_id, str
     const int r = judge_any(engine, &id, &asked, ret_identity, ret_error);
     sodium_memzero(&asked, sizeof asked);
     return r;
+}
+
+bool reeve_identity_is_current(struct reeve_engine *engine, const struct reeve_identity *identity)
+{
+    return identity->epoch == atomic_load(&engine->key_epoch) &&
+           (identity->expires_ms == 0 || identity->expires_ms > engine_now_ms(engine));
 }

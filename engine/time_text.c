@@ -24,6 +24,15 @@ static uint64_t days_before_year(unsigned year)
     return y * 365 + y / 4 - y / 100 + y / 400 - (1969 * 365 + 1969 / 4 - 1969 / 100 + 1969 / 400);
 }
 
+/* So many digits, and what comes behind them. */
+static void put_digits(char **at, unsigned number, unsigned digits, char behind)
+{
+    for (unsigned i = digits; i > 0; i--, number /= 10)
+        (*at)[i - 1] = (char)('0' + number % 10);
+    *at += digits;
+    *(*at)++ = behind;
+}
+
 void codec_format_time(uint64_t ms, bool milliseconds, char ret_text[25])
 {
     const uint64_t last = (days_before_year(10000)) * DAY_MS - 1;
@@ -38,12 +47,16 @@ void codec_format_time(uint64_t ms, bool milliseconds, char ret_text[25])
     for (; days >= month_days(year, month); month++)
         days -= month_days(year, month);
     const unsigned of_day = (unsigned)(ms % DAY_MS);
-    char text[64];
-    snprintf(text, sizeof text, "%04u-%02u-%02uT%02u:%02u:%02u.%03u", year, month, (unsigned)days + 1, of_day / 3600000,
-             of_day / 60000 % 60, of_day / 1000 % 60, of_day % 1000);
-    const size_t size = milliseconds ? 23 : 19;
-    memcpy(ret_text, text, size);
-    memcpy(ret_text + size, "Z", 2);
+    char *at = ret_text;
+    put_digits(&at, year, 4, '-');
+    put_digits(&at, month, 2, '-');
+    put_digits(&at, (unsigned)days + 1, 2, 'T');
+    put_digits(&at, of_day / 3600000, 2, ':');
+    put_digits(&at, of_day / 60000 % 60, 2, ':');
+    put_digits(&at, of_day / 1000 % 60, 2, milliseconds ? '.' : 'Z');
+    if (milliseconds)
+        put_digits(&at, of_day % 1000, 3, 'Z');
+    *at = '\0';
 }
 
 /* Reads exactly `digits` digits. */

@@ -1,5 +1,19 @@
 #include "bytes.h"
 
+size_t decimal_format(uint64_t number, char ret_text[21])
+{
+    char digits[20];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    for (size_t i = 0; i < count; i++)
+        ret_text[i] = digits[count - 1 - i];
+    ret_text[count] = '\0';
+    return count;
+}
+
 /* Bytes of the character at text, 0 where it is not well-formed. Overlong forms, surrogates and what is beyond U+10FFFF
  * are not. */
 static size_t utf8_step(const uint8_t *at, size_t left)

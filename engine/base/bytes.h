@@ -26,6 +26,9 @@ static inline bool bytes_equal(const char *a, size_t a_size, const char *b, size
     return a_size == b_size && (a_size == 0 || memcmp(a, b, a_size) == 0);
 }
 
+/* Writes the digits of a number, and a NUL; returns how many. */
+size_t decimal_format(uint64_t number, char ret_text[21]);
+
 /* Is this well-formed UTF-8 (RFC 3629) without control characters? */
 bool utf8_valid(const char *text, size_t size);
 /* Characters in valid UTF-8. */

@@ -12,12 +12,14 @@
 
 /* ---- Headers ---- */
 
-/* The number between two texts. */
+/* The number between two short texts. */
 static void add_header(struct MHD_Response *response, const char *name, const char *before, uint64_t number,
                        const char *after)
 {
-    char text[64];
-    snprintf(text, sizeof text, "%s%" PRIu64 "%s", before, number, after);
+    char text[48];
+    char *at = stpcpy(text, before);
+    at += decimal_format(number, at);
+    stpcpy(at, after);
     MHD_add_response_header(response, name, text);
 }
 
@@ -56,8 +58,6 @@ void answer_response(struct http_exchange *exchange, unsigned status, struct MHD
         add_header(response, "X-RateLimit-Reset", "", exchange->rate_reset_s, "");
     if (exchange->status < 300 && exchange->wait_ms)
         add_header(response, "Preference-Applied", "wait=", exchange->wait_ms / 1000, "");
-    if (content_type)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
 }
 
 /* ---- Success ---- */

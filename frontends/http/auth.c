@@ -130,31 +130,62 @@ static bool refuse_key(struct http_exchange *exchange, const struct reeve_error 
     return false;
 }
 
+static void note_identity(struct http_exchange *exchange, const struct reeve_identity *identity)
+{
+    exchange->identity = *identity;
+    memcpy(exchange->actor, "key:", 4);
+    reeve_uuid_format(&identity->key_id, exchange->actor + 4);
+}
+
+/* The same header on the same connection as before, and no key has changed since. */
+static bool is_known(struct http_exchange *exchange, const uint8_t hash[crypto_shorthash_siphashx24_BYTES])
+{
+    struct http_connection *connection = exchange->connection;
+    if (!connection->known || sodium_memcmp(connection->header_hash, hash, sizeof connection->header_hash) != 0 ||
+        !reeve_identity_is_current(exchange->server->engine, &connection->identity))
+        return false;
+    note_identity(exchange, &connection->identity);
+    return true;
+}
+
+static void remember(struct http_exchange *exchange, const uint8_t hash[crypto_shorthash_siphashx24_BYTES])
+{
+    struct http_connection *connection = exchange->connection;
+    connection->known = true;
+    connection->identity = exchange->identity;
+    memcpy(connection->header_hash, hash, sizeof connection->header_hash);
+}
+
 static bool identify(struct http_exchange *exchange)
 {
     char text[CREDENTIALS_MAX];
+    uint8_t hash[crypto_shorthash_siphashx24_BYTES];
     struct reeve_str id, secret;
+    struct reeve_identity identity;
     struct reeve_error error = {.code = REEVE_ERROR_UNAUTHORIZED};
-    if (!exchange->head.authorization) {
+    const char *header = exchange->head.authorization;
+    if (!header) {
         exchange->server->stats.unauthorized++;
         refuse(exchange, REEVE_ERROR_UNAUTHORIZED, "",
                "a key is needed: HTTP Basic with its id and secret, as curl --user does");
         return false;
     }
-    if (!read_credentials(exchange->head.authorization, text, &id, &secret)) {
+    crypto_shorthash_siphashx24(hash, (const unsigned char *)header, strlen(header), exchange->server->failures->key);
+    if (is_known(exchange, hash))
+        return true;
+    if (!read_credentials(header, text, &id, &secret)) {
         snprintf(error.message, sizeof error.message,
                  "request header.Authorization: must be Basic with key id and secret");
         sodium_memzero(text, sizeof text);
         return refuse_key(exchange, &error);
     }
-    const int r = reeve_authenticate(exchange->server->engine, id, secret, exchange->connection->address,
-                                     &exchange->identity, &error);
+    const int r = reeve_authenticate(exchange->server->engine, id, secret, exchange->connection->address, &identity,
+                                     &error);
     sodium_memzero(text, sizeof text);
     if (r < 0)
         return refuse_key(exchange, &error);
-    char key_id[37];
-    reeve_uuid_format(&exchange->identity.key_id, key_id);
-    snprintf(exchange->actor, sizeof exchange->actor, "key:%s", key_id);
+    note_identity(exchange, &identity);
+    remember(exchange, hash);
     return true;
 }
 

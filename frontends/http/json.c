@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
+
 /* ---- Out ---- */
 
 void json_put_text(struct buffer *out, const char *text)
@@ -55,13 +57,8 @@ void json_put_string(struct buffer *out, const char *data, size_t size)
 
 void json_put_u64(struct buffer *out, uint64_t number)
 {
-    char text[24];
-    size_t at = sizeof text;
-    do {
-        text[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number);
-    buffer_append(out, text + at, sizeof text - at);
+    char text[21];
+    buffer_append(out, text, decimal_format(number, text));
 }
 
 void json_put_name(struct buffer *out, const char *name, bool first)

@@ -164,7 +164,10 @@ static bool read_path(struct http_exchange *exchange)
         const size_t size = strcspn(at + i + 1, "/?#");
         if (at[i] != '/' || path->count == ROUTE_SEGMENTS_MAX)
             return true; /* longer than any there is */
-        if (!decode_text(exchange, at + i + 1, size, false, &path->segments[path->count++])) {
+        struct reeve_str *segment = &path->segments[path->count++];
+        *segment = (struct reeve_str){at + i + 1, size};
+        const bool plain = !memchr(segment->data, '%', size) && utf8_valid(segment->data, size);
+        if (!plain && !decode_text(exchange, at + i + 1, size, false, segment)) {
             refuse_status(exchange, 400, "BAD_REQUEST", "request path: is not well-formed percent-encoded UTF-8");
             return false;
         }

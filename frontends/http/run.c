@@ -67,11 +67,21 @@ static void submit(struct http_exchange *exchange)
     exchange->base.actor = reeve_str(exchange->actor);
     exchange->base.on_done = on_done;
     exchange->state = EXCHANGE_WAITING;
-    const int r = reeve_submit(exchange->server->client, &exchange->base);
-    if (r == 0)
-        return;
-    exchange->state = EXCHANGE_BODY;
-    refuse(exchange, (enum reeve_error_code)(-r), "", "%s", reeve_error_text(r));
+    link_append(&exchange->server->submitting, &exchange->paused);
+}
+
+/* What came in the same turn of the loop is handed over together, and is one batch. */
+void run_submit_all(struct http_server *server)
+{
+    while (link_used(&server->submitting)) {
+        struct http_exchange *exchange = link_owner(server->submitting.next, struct http_exchange, paused);
+        link_remove(&exchange->paused);
+        const int r = reeve_submit(server->client, &exchange->base);
+        if (r == 0)
+            continue;
+        refuse(exchange, (enum reeve_error_code)(-r), "", "%s", reeve_error_text(r));
+        exchange_resume(exchange);
+    }
 }
 
 /* ---- Routes ---- */

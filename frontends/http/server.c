@@ -86,6 +86,7 @@ static void run(struct http_listener *listener)
     } while (++runs < RUNS_MAX &&
              (listener->dirty || (MHD_get_timeout(listener->daemon, &timeout) == MHD_YES && timeout == 0)));
     listener->dirty = runs == RUNS_MAX;
+    run_submit_all(listener->server);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -470,6 +471,7 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
     link_init(&server->heads);
     link_init(&server->bodies);
     link_init(&server->paused);
+    link_init(&server->submitting);
     link_init(&server->waiting);
     link_init(&server->streams);
     start_handles(server);

@@ -10,6 +10,7 @@
 #define REEVE_HTTP_SERVER_PRIVATE_H
 
 #include <microhttpd.h>
+#include <sodium.h>
 #include <uv.h>
 
 #include "base/arena.h"
@@ -65,6 +66,7 @@ struct http_server {
     unsigned listeners_count;
     struct link heads, bodies; /* connections that are waited for, by deadline */
     struct link paused;        /* exchanges whose refusal is held back */
+    struct link submitting;    /* exchanges whose command goes to the engine at the end of this turn */
     struct link waiting;       /* exchanges that wait for a state (waiting.c) */
     struct link streams;       /* event streams (stream.c) */
     unsigned exchanges_count;
@@ -86,6 +88,11 @@ struct http_connection {
     uint64_t deadline_ms;
     int fd;
     char address[HTTP_ADDRESS_SIZE]; /* of the client, without its port */
+    /* The last Authorization header that was good, as a keyed hash, and whose it was: most clients send the same again.
+     */
+    bool known;
+    uint8_t header_hash[crypto_shorthash_siphashx24_BYTES];
+    struct reeve_identity identity;
 };
 
 /* The headers that mean something here. NULL: not there. */
@@ -168,7 +175,7 @@ struct http_exchange {
     uint64_t retry_after_s, rate_reset_s;
     unsigned allow; /* methods, for 405 and OPTIONS */
 
-    struct link paused;
+    struct link paused; /* in paused or submitting */
     uint64_t paused_until_ms;
     struct http_listing listing;
     struct http_watching watching;
@@ -212,6 +219,8 @@ bool request_accepts_gzip(const struct http_exchange *exchange);
 
 void run_exchange(struct http_exchange *exchange);
 void run_command(struct http_exchange *exchange);
+/* Hand the engine the commands of this turn of the loop. */
+void run_submit_all(struct http_server *server);
 /* Read the one record of base.command; false: refused. */
 bool run_read(struct http_exchange *exchange, reeve_item_cb on_item, void *arg);
 
