@@ -8,6 +8,7 @@
 
 #define PIECE_ITEMS 128
 #define PIECE_BYTES (256 * 1024)
+#define READ_STACK_BYTES 4096
 
 struct reader {
     struct reeve_engine *engine;
@@ -512,7 +513,8 @@ int reeve_read(struct reeve_engine *engine, const struct reeve_request *request,
 {
     *ret_error = (struct reeve_error){0};
     struct reader reader = {.engine = engine, .on_item = on_item, .arg = arg, .error = ret_error, .left = UINT64_MAX};
-    arena_init(&reader.arena, 4096);
+    max_align_t memory[READ_STACK_BYTES / sizeof(max_align_t)]; /* enough for most single records */
+    arena_init_on(&reader.arena, memory, sizeof memory, 4096);
     const int r = answer(&reader, request);
     arena_deinit(&reader.arena);
     return r;

@@ -16,14 +16,25 @@ void arena_init(struct arena *arena, size_t block_size)
     *arena = (struct arena){.block_size = block_size};
 }
 
+void arena_init_on(struct arena *arena, void *memory, size_t size, size_t block_size)
+{
+    struct arena_block *block = memory;
+    *block = (struct arena_block){.size = size - sizeof *block};
+    *arena = (struct arena){.first = block, .current = block, .block_size = block_size, .borrowed = true};
+}
+
 void arena_deinit(struct arena *arena)
 {
     struct arena_block *next;
-    for (struct arena_block *block = arena->first; block; block = next) {
+    for (struct arena_block *block = arena->borrowed ? arena->first->next : arena->first; block; block = next) {
         next = block->next;
         free(block);
     }
-    arena->first = arena->current = NULL;
+    if (arena->borrowed)
+        arena->first->next = NULL;
+    else
+        arena->first = NULL;
+    arena->current = arena->first;
 }
 
 /* Find or make a block with room behind the current one. */

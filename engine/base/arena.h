@@ -2,15 +2,20 @@
 #ifndef REEVE_BASE_ARENA_H
 #define REEVE_BASE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct arena_block;
 struct arena {
     struct arena_block *first, *current;
     size_t block_size;
+    bool borrowed; /* the first block is not ours to free */
 };
 
 void arena_init(struct arena *arena, size_t block_size);
+/* The first block is in `memory`, which must stay until arena_deinit() and be aligned for anything: for those who
+ * mostly need no more than fits on the stack. */
+void arena_init_on(struct arena *arena, void *memory, size_t size, size_t block_size);
 void arena_deinit(struct arena *arena);
 /* Aligned for anything, not cleared. NULL when out of memory. */
 void *arena_alloc(struct arena *arena, size_t size);

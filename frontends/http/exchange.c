@@ -79,6 +79,7 @@ void exchange_free_spare(struct http_server *server)
         free(exchange);
     }
     server->spare = NULL;
+    server->spare_count = 0;
 }
 
 /* ---- Log ---- */

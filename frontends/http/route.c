@@ -1,6 +1,5 @@
 #include "route.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -37,55 +36,71 @@ const struct http_route http_routes[ROUTE_COUNT] = {
 #include "routes.def"
 };
 
-/* The next segment of a template; NULL at its end. */
-static const char *next_segment(const char *at, size_t *ret_size)
+/* ---- The templates, cut at their slashes once ---- */
+
+struct template_segment {
+    const char *text;
+    size_t size;
+    bool is_param;
+};
+
+static struct {
+    unsigned count;
+    struct template_segment segments[ROUTE_SEGMENTS_MAX];
+} templates[ROUTE_COUNT];
+
+void route_init(void)
 {
-    if (*at != '/')
-        return NULL;
-    *ret_size = strcspn(at + 1, "/");
-    return at + 1;
+    for (size_t i = 0; i < ROUTE_COUNT; i++) {
+        templates[i].count = 0;
+        for (const char *at = http_routes[i].path; *at == '/';) {
+            struct template_segment *segment = &templates[i].segments[templates[i].count++];
+            *segment = (struct template_segment){at + 1, strcspn(at + 1, "/"), at[1] == '{'};
+            at = segment->text + segment->size;
+        }
+    }
 }
 
-static bool take_segment(const char *template, size_t size, struct reeve_str segment, struct route_match *match)
+static bool matches(size_t route, const struct route_path *path)
 {
-    if (template[0] != '{')
-        return bytes_equal(template, size, segment.data, segment.size);
-    if (segment.size == 0)
+    if (templates[route].count != path->count)
         return false;
-    struct route_param *param = &match->params[match->params_count++];
-    snprintf(param->name, sizeof param->name, "%.*s", (int)(size - 2), template + 1);
-    param->value = segment;
+    for (unsigned i = path->count; i-- > 0;) { /* they differ at their ends */
+        const struct template_segment *segment = &templates[route].segments[i];
+        if (segment->is_param
+                ? path->segments[i].size == 0
+                : !bytes_equal(segment->text, segment->size, path->segments[i].data, path->segments[i].size))
+            return false;
+    }
     return true;
 }
 
-static bool matches(const struct http_route *route, const struct route_path *path, struct route_match *match)
+static void take_params(size_t route, const struct route_path *path, struct route_match *match)
 {
-    const char *at = route->path;
-    size_t size;
-    match->params_count = 0;
     for (unsigned i = 0; i < path->count; i++) {
-        const char *segment = next_segment(at, &size);
-        if (!segment || !take_segment(segment, size, path->segments[i], match))
-            return false;
-        at = segment + size;
+        const struct template_segment *segment = &templates[route].segments[i];
+        if (!segment->is_param)
+            continue;
+        struct route_param *param = &match->params[match->params_count++];
+        const size_t size = segment->size - 2; /* without the braces */
+        memcpy(param->name, segment->text + 1, size);
+        param->name[size] = '\0';
+        param->value = path->segments[i];
     }
-    return *at == '\0';
 }
 
 void route_find(const struct route_path *path, unsigned method, struct route_match *ret_match)
 {
     *ret_match = (struct route_match){0};
     for (size_t i = 0; i < ROUTE_COUNT; i++) {
-        struct route_match match;
-        if (!matches(&http_routes[i], path, &match))
+        if (!matches(i, path))
             continue;
         ret_match->methods |= http_routes[i].method;
         if (http_routes[i].method != method)
             continue;
-        match.route = &http_routes[i];
-        match.methods = ret_match->methods;
-        *ret_match = match;
-        if (method == METHOD_GET)
+        ret_match->route = &http_routes[i];
+        take_params(i, path, ret_match);
+        if (method == METHOD_GET) /* the others only matter to those who ask in vain */
             return;
     }
 }

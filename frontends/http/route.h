@@ -59,6 +59,8 @@ struct route_match {
 
 extern const struct http_route http_routes[ROUTE_COUNT];
 
+/* Read the table; once, before any other. */
+void route_init(void);
 void route_find(const struct route_path *path, unsigned method, struct route_match *ret_match);
 const char *route_method_name(enum http_method method); /* "GET" */
 /* Is `word` one of the words of `list`, which are separated by spaces? */

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <sodium.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 
 #define SWEEP_MS 250
 #define BACKLOG 1024
+#define CROWD 1000 /* connections */
 /* Room of each connection for its answer's head. libmicrohttpd clears all of its memory after each request: more costs.
  */
 #define POOL_BYTES 4096
@@ -147,6 +149,19 @@ static void sweep(struct http_server *server, struct link *list, bool body)
     }
 }
 
+/* After a crowd has gone, its memory goes back to the system. */
+static void give_back(struct http_server *server)
+{
+    const uint64_t now = server->stats.connections;
+    if (now > server->connections_peak)
+        server->connections_peak = now;
+    if (server->connections_peak < CROWD || now > server->connections_peak / 2)
+        return;
+    server->connections_peak = now;
+    exchange_free_spare(server);
+    malloc_trim(0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct http_server *server = timer->data;
@@ -155,6 +170,7 @@ static void on_timer(uv_timer_t *timer)
     stream_tick(server);
     for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++)
         run(&server->listeners[i]);
+    give_back(server);
     if (server->stats.connections == 0 && !server->closing)
         uv_timer_stop(timer);
 }
@@ -460,6 +476,7 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
         free(server);
         return refuse_field(ret_error, "http", "out of memory");
     }
+    route_init();
     server->loop = loop;
     server->engine = engine;
     server->log = options->log;

@@ -69,6 +69,7 @@ struct http_server {
     struct link submitting;    /* exchanges whose command goes to the engine at the end of this turn */
     struct link waiting;       /* exchanges that wait for a state (waiting.c) */
     struct link streams;       /* event streams (stream.c) */
+    uint64_t connections_peak;
     unsigned exchanges_count;
     unsigned works_count; /* that threads of libuv's pool are at */
 
