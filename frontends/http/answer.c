@@ -174,14 +174,31 @@ static void put_allowed(struct buffer *out, const struct reeve_error *error)
     json_put_text(out, "]}");
 }
 
+/* Refusals quote what clients sent, which need not be text, or is cut within a character. */
+static void put_message(struct buffer *out, const char *text)
+{
+    char clean[600];
+    size_t used = 0;
+    for (size_t left = strlen(text), size; left > 0 && used < sizeof clean - 4; text += size, left -= size) {
+        for (size = 1; size < 4 && size < left && !utf8_valid(text, size); size++)
+            continue;
+        const bool plain = utf8_valid(text, size);
+        if (!plain)
+            size = 1;
+        memcpy(clean + used, plain ? text : "?", size);
+        used += size;
+    }
+    json_put_string(out, clean, used);
+}
+
 static void put_details(struct buffer *out, const char *field, const char *message, const struct reeve_error *error)
 {
     json_put_text(out, ",\"details\":[");
     if (field[0]) {
         json_put_text(out, "{\"field\":");
-        json_put_string(out, field, strlen(field));
+        put_message(out, field);
         json_put_text(out, ",\"message\":");
-        json_put_string(out, message, strlen(message));
+        put_message(out, message);
         if (error && error->code == REEVE_ERROR_LAGGED) {
             json_put_text(out, ",\"resume\":");
             json_put_u64(out, error->resume_sequence);
@@ -202,7 +219,7 @@ static void put_refusal(struct http_exchange *exchange, unsigned status, const c
     json_put_text(out, ",\"error\":");
     char line[600];
     snprintf(line, sizeof line, "%s: %s", code, text);
-    json_put_string(out, line, strlen(line));
+    put_message(out, line);
     json_put_text(out, ",\"requestId\":\"");
     json_put_text(out, exchange->request_id);
     json_put_text(out, "\"");

@@ -220,16 +220,17 @@ static void finish_state(struct http_exchange *exchange)
 }
 
 /* A refusal by the head: where a body of decent size is under way, it is read and dropped, so that the client reads the
- * answer and may use the connection again. */
+ * answer and may use the connection again. Otherwise the answer is the last of its connection. */
 static enum MHD_Result refuse_head(struct http_exchange *exchange)
 {
     const char *length = exchange->head.content_length;
-    if (has_body(exchange) && (!length || strtoull(length, NULL, 10) <= exchange->server->limits.body_bytes_max)) {
+    const bool decent = !length || strtoull(length, NULL, 10) <= exchange->server->limits.body_bytes_max;
+    if (!exchange->framing_broken && !has_body(exchange))
+        return MHD_YES;
+    if (!exchange->framing_broken && decent) {
         expect_body(exchange);
         return MHD_YES;
     }
-    if (!has_body(exchange))
-        return MHD_YES;
     if (exchange->response)
         MHD_add_response_header(exchange->response, MHD_HTTP_HEADER_CONNECTION, "close");
     finish_state(exchange);

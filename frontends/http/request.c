@@ -60,6 +60,7 @@ static const struct wanted_header wanted_headers[] = {
     {                                                                                                                  \
         name, offsetof(struct http_head, c_name), once                                                                 \
     }
+    HEADER(host, "Host", true),
     HEADER(authorization, "Authorization", true),
     HEADER(accept, "Accept", false),
     HEADER(accept_encoding, "Accept-Encoding", false),
@@ -75,14 +76,43 @@ static const struct wanted_header wanted_headers[] = {
 #undef HEADER
 };
 
+static bool is_header_name(const char *name, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (name[i] <= ' ' || name[i] >= 0x7f)
+            return false;
+    }
+    return size > 0;
+}
+
+static bool is_header_value(const char *value, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        const unsigned char c = (unsigned char)value[i];
+        if ((c < ' ' && c != '\t') || c == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+/* libmicrohttpd appends what follows on a folded line to the name: the header would be missed. A value lies behind its
+ * name in what was received, only names that were made longer lie elsewhere. */
+static bool is_folded(const char *name, size_t size, const char *value)
+{
+    return (uintptr_t)value <= (uintptr_t)(name + size);
+}
+
 static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     struct http_head *head = cls;
+    const size_t name_size = strlen(name), value_size = value ? strlen(value) : 0;
     (void)kind;
-    head->bytes += strlen(name) + 4;
+    head->bytes += name_size + value_size + 4;
+    if (!is_header_name(name, name_size) || !is_header_value(value, value_size) ||
+        (value && is_folded(name, name_size, value)))
+        head->malformed = true;
     if (!value)
         return MHD_YES;
-    head->bytes += strlen(value);
     for (size_t i = 0; i < sizeof wanted_headers / sizeof wanted_headers[0]; i++) {
         const struct wanted_header *wanted = &wanted_headers[i];
         if ((name[0] ^ wanted->name[0]) & 0xdf || strcasecmp(name, wanted->name) != 0)
@@ -121,23 +151,30 @@ static bool is_digits(const char *text)
     return *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 19;
 }
 
-/* Two ways to say where a request ends are how requests are smuggled past whoever stands in front. */
+/* Two ways to say where a request ends are how requests are smuggled past whoever stands in front. Nothing that comes
+ * behind such a head is believed to be a body or a request. */
 static bool check_framing(struct http_exchange *exchange)
 {
     const struct http_head *head = &exchange->head;
     const char *problem = NULL;
-    if (head->transfer_encoding && head->content_length)
+    exchange->framing_broken = true;
+    if (head->twice) {
+        refuse_status(exchange, 400, "BAD_REQUEST", "request header.%s: is given twice", head->twice);
+        return false;
+    }
+    if (head->malformed)
+        problem = "must be lines of NAME: VALUE without space before the colon, control characters or folding";
+    else if (head->transfer_encoding && head->content_length)
         problem = "Content-Length and Transfer-Encoding must not be given together";
     else if (head->transfer_encoding && strcasecmp(head->transfer_encoding, "chunked") != 0)
         problem = "Transfer-Encoding must be chunked";
     else if (head->content_length && !is_digits(head->content_length))
         problem = "Content-Length must be a number";
-    if (!problem)
-        return true;
-    refuse_status(exchange, 400, "BAD_REQUEST", "request header: %s", problem);
-    if (exchange->response)
-        MHD_add_response_header(exchange->response, MHD_HTTP_HEADER_CONNECTION, "close");
-    return false;
+    if (problem)
+        refuse_status(exchange, 400, "BAD_REQUEST", "request header: %s", problem);
+    else
+        exchange->framing_broken = false;
+    return !problem;
 }
 
 static bool check_sizes(struct http_exchange *exchange)
@@ -212,13 +249,7 @@ static bool find_route(struct http_exchange *exchange)
 bool request_read_head(struct http_exchange *exchange)
 {
     MHD_get_connection_values(exchange->mhd, MHD_HEADER_KIND, on_header, &exchange->head);
-    if (exchange->head.twice) {
-        refuse_status(exchange, 400, "BAD_REQUEST", "request header.%s: is given twice", exchange->head.twice);
-        if (exchange->response)
-            MHD_add_response_header(exchange->response, MHD_HTTP_HEADER_CONNECTION, "close");
-        return false;
-    }
-    return take_request_id(exchange) && check_framing(exchange) && check_sizes(exchange) && read_path(exchange) &&
+    return check_framing(exchange) && take_request_id(exchange) && check_sizes(exchange) && read_path(exchange) &&
            find_route(exchange) && request_read_query(exchange);
 }
 
@@ -336,7 +367,7 @@ bool request_read_conditions(struct http_exchange *exchange)
         return false;
     if (head->if_match && !read_generation(head->if_match, &exchange->base.meta.if_generation, &any)) {
         refuse_status(exchange, 400, "BAD_REQUEST",
-                      "request header.If-Match: must be one ETag as it was answered, like \\\"7\\\"");
+                      "request header.If-Match: must be one ETag as it was answered, like \"7\"");
         return false;
     }
     if (head->idempotency_key) {

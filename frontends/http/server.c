@@ -219,6 +219,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
     } else if (connection) {
         link_remove(&connection->phase);
         listener->server->stats.connections--;
+        listener->dirty = true; /* at its limit libmicrohttpd listens again only when it is run again */
         free(connection);
         *socket_context = NULL;
     }

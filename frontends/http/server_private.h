@@ -98,10 +98,11 @@ struct http_connection {
 
 /* The headers that mean something here. NULL: not there. */
 struct http_head {
-    const char *authorization, *accept, *accept_encoding, *content_type, *content_length, *transfer_encoding;
+    const char *host, *authorization, *accept, *accept_encoding, *content_type, *content_length, *transfer_encoding;
     const char *if_match, *if_none_match, *prefer, *idempotency_key, *last_event_id, *request_id;
     size_t bytes;
     const char *twice; /* a header that may stand only once and does not */
+    bool malformed;
 };
 
 enum exchange_state {
@@ -159,6 +160,7 @@ struct http_exchange {
     unsigned query_count;
     struct route_param *query; /* decoded */
     struct http_head head;
+    bool framing_broken; /* where the request ends is not sure */
     char request_id[HTTP_REQUEST_ID_SIZE];
     struct reeve_identity identity;
     char actor[64];
