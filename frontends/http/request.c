@@ -192,9 +192,16 @@ static bool check_sizes(struct http_exchange *exchange)
     return !exchange->response;
 }
 
+/* A target may have scheme and host in front (RFC 9112, 3.2.2), which say nothing here. */
+static const char *path_of(const char *target)
+{
+    const size_t scheme = strncasecmp(target, "http://", 7) == 0 ? 7 : strncasecmp(target, "https://", 8) == 0 ? 8 : 0;
+    return scheme ? target + scheme + strcspn(target + scheme, "/?#") : target;
+}
+
 static bool read_path(struct http_exchange *exchange)
 {
-    const char *at = exchange->uri.data;
+    const char *at = path_of(exchange->uri.data);
     const size_t end = strcspn(at, "?#");
     struct route_path *path = &exchange->path;
     for (size_t i = 0; i < end;) {
@@ -236,7 +243,10 @@ static bool find_route(struct http_exchange *exchange)
         route_find(&exchange->path, method_of(exchange->method), &exchange->match);
     exchange->route = exchange->match.route;
     exchange->allow = exchange->match.methods;
-    if (exchange->match.methods == 0) {
+    if (strcmp(exchange->uri.data, "*") == 0 && strcmp(exchange->method, "OPTIONS") == 0) {
+        exchange->allow = METHOD_GET | METHOD_POST | METHOD_PATCH | METHOD_DELETE;
+        answer_bare(exchange, 204);
+    } else if (exchange->match.methods == 0) {
         refuse_status(exchange, 404, "NOT_FOUND", "there is no such path; /docs lists those that there are");
     } else if (strcmp(exchange->method, "OPTIONS") == 0) {
         answer_bare(exchange, 204);

@@ -22,7 +22,8 @@ def site(daemon_factory):
 
 def test_request_ids_are_made_taken_answered_and_logged(site):
     answer = site.plain.patch(f"services/{site.running()}", {"name": "x"}, X_Request_Id="my-id-7")
-    assert answer.headers["X-Request-Id"] == "my-id-7" and "http request=my-id-7 method=PATCH" in site.daemon.log()
+    assert answer.headers["X-Request-Id"] == "my-id-7"
+    site.rpc.wait_stats(lambda stats: "http request=my-id-7 method=PATCH" in site.daemon.log()) # written behind the answer
     made = site.cloud.get("services")
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", made.headers["X-Request-Id"])
     assert made.json["requestId"] == made.headers["X-Request-Id"]
@@ -326,3 +327,12 @@ def test_restart_keeps_what_was_answered(site):
     site.daemon.start()
     site.find()
     assert site.web("plain").get(f"services/{created['id']}").json == created
+
+
+def test_targets_in_the_other_forms(site):
+    host, port = site.addresses["plain"].split(":")
+    for method, target, status in (("GET", "http://elsewhere:1/healthz", 200), ("GET", "HTTPS://x/healthz?", 200), ("GET", "http://x", 404),
+                                   ("OPTIONS", "*", 204), ("GET", "*", 404)):
+        connection = http.client.HTTPConnection(host, int(port), timeout=20)
+        connection.request(method, target)
+        assert connection.getresponse().status == status, target
