@@ -31,15 +31,18 @@ struct launch {
 
 /* ---- The two lists, each in the order of its deadlines ---- */
 
-static void list_append(struct flight **first, struct flight **last, struct flight *flight)
+/* Behind all whose deadline is not later: mostly the last ones, since what starts later ends later but for kinds of
+ * operations that have limits of their own. */
+static void list_insert(struct flight **first, struct flight **last, struct flight *flight)
 {
-    flight->previous = *last;
-    flight->next = NULL;
-    if (*last)
-        (*last)->next = flight;
-    else
-        *first = flight;
-    *last = flight;
+    struct flight *before = *last;
+    while (before && before->deadline_mono_ms > flight->deadline_mono_ms)
+        before = before->previous;
+    struct flight *after = before ? before->next : *first;
+    flight->previous = before;
+    flight->next = after;
+    *(before ? &before->next : first) = flight;
+    *(after ? &after->previous : last) = flight;
 }
 
 static void list_remove(struct flight **first, struct flight **last, struct flight *flight)
@@ -148,7 +151,7 @@ static bool load_flight(struct launch *launch, struct flight *flight, const stru
     task->operation_id = operation->id;
     task->kind = operation->kind;
     task->attempt = operation->attempt;
-    task->timeout_ms = launch->core->limits.operation_timeout_ms;
+    task->timeout_ms = operation_timeout_ms(launch->core, operation->kind);
     task->desired = task->service ? task->service->desired : 0;
     task->organization_id = candidate->organization_id;
     task->service_id = candidate->service_id;
@@ -203,12 +206,12 @@ static bool launch_one(struct launch *launch, const struct candidate *candidate)
     }
     flight->slot_id = is_backup_deletion(&flight->backup) ? candidate->backup_id : candidate->service_id;
     flight->started_ms = core->now_ms;
-    flight->deadline_mono_ms = core->mono_ms + core->limits.operation_timeout_ms;
+    flight->deadline_mono_ms = core->mono_ms + flight->task.timeout_ms;
     if (!register_flight(core, flight, candidate)) {
         flight_release(flight);
         return false;
     }
-    list_append(&core->flights.flying_first, &core->flights.flying_last, flight);
+    list_insert(&core->flights.flying_first, &core->flights.flying_last, flight);
     atomic_fetch_add(&flight->references, 1); /* until it has been started, whatever happens meanwhile */
     if (launch->last)
         launch->last->task.data = flight;
@@ -290,7 +293,7 @@ static void cancel(struct core *core, struct flight *flight)
     unlist(&core->flights, flight);
     flight->cancelling = true;
     flight->deadline_mono_ms = core->mono_ms + core->limits.cancel_grace_ms;
-    list_append(&core->flights.cancelling_first, &core->flights.cancelling_last, flight);
+    list_insert(&core->flights.cancelling_first, &core->flights.cancelling_last, flight);
     core->hooks.cancel(core->hooks.arg, flight);
 }
 

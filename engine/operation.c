@@ -53,12 +53,30 @@ void operation_requeue(struct core *core, const struct operation_owner *owner, s
     offer(core, owner, operation);
 }
 
+uint64_t operation_attempts_max(const struct core *core, enum reeve_operation_kind kind)
+{
+    const uint64_t own = core->limits.attempts_max_of[kind];
+    return own ? own : core->limits.operation_attempts_max;
+}
+
+uint64_t operation_timeout_ms(const struct core *core, enum reeve_operation_kind kind)
+{
+    const uint64_t own = core->limits.timeout_ms_of[kind];
+    return own ? own : core->limits.operation_timeout_ms;
+}
+
+uint64_t operation_total_ms(const struct core *core, enum reeve_operation_kind kind)
+{
+    const uint64_t own = core->limits.total_ms_of[kind];
+    return own ? own : core->limits.operation_total_ms;
+}
+
 void operation_note_failure(struct core *core, struct reeve_operation *operation, const struct flight *flight,
                             const struct reeve_outcome *outcome)
 {
     if (operation->started_ms == 0) {
         operation->started_ms = flight_started_ms(flight);
-        operation->deadline_ms = operation->started_ms + core->limits.operation_total_ms;
+        operation->deadline_ms = operation->started_ms + operation_total_ms(core, operation->kind);
     }
     operation->last_error = (struct reeve_failure){
         .code = outcome->code.size ? outcome->code : reeve_str("unknown"),
@@ -69,7 +87,7 @@ void operation_note_failure(struct core *core, struct reeve_operation *operation
 
 bool operation_may_retry(const struct core *core, const struct reeve_operation *operation)
 {
-    return operation->attempt < core->limits.operation_attempts_max && core->now_ms < operation->deadline_ms;
+    return operation->attempt < operation_attempts_max(core, operation->kind) && core->now_ms < operation->deadline_ms;
 }
 
 #define RETRY_AFTER_MAX_MS UINT64_C(3600000)

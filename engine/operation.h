@@ -19,6 +19,11 @@ void operation_drop(struct core *core, struct reeve_operation *operation);
 /* Ready for the next attempt: back into the queue. */
 void operation_requeue(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation);
 /* Keep what an attempt that did not succeed reported. */
+/* What holds for this kind: its own number, or that for all. */
+uint64_t operation_attempts_max(const struct core *core, enum reeve_operation_kind kind);
+uint64_t operation_timeout_ms(const struct core *core, enum reeve_operation_kind kind);
+uint64_t operation_total_ms(const struct core *core, enum reeve_operation_kind kind);
+
 void operation_note_failure(struct core *core, struct reeve_operation *operation, const struct flight *flight,
                             const struct reeve_outcome *outcome);
 /* May it be tried again, by attempts and time? */

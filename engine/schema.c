@@ -136,11 +136,40 @@ enum reeve_command_mode reeve_command_mode(enum reeve_command command)
 
 /* ---- Numbers ---- */
 
+enum {
+    OPERATION_KIND_provision = REEVE_OPERATION_KIND_PROVISION,
+    OPERATION_KIND_start = REEVE_OPERATION_KIND_START,
+    OPERATION_KIND_stop = REEVE_OPERATION_KIND_STOP,
+    OPERATION_KIND_suspend = REEVE_OPERATION_KIND_SUSPEND,
+    OPERATION_KIND_configure = REEVE_OPERATION_KIND_CONFIGURE,
+    OPERATION_KIND_delete = REEVE_OPERATION_KIND_DELETE,
+    OPERATION_KIND_backup = REEVE_OPERATION_KIND_BACKUP,
+    OPERATION_KIND_delete_backup = REEVE_OPERATION_KIND_DELETE_BACKUP,
+};
+
 const struct option_type schema_options[] = {
 #define OPTION(c_name, flag, preset, min, max, unit, text)                                                             \
     {flag, offsetof(struct reeve_limits, c_name), preset, min, max, unit, text},
+#define OF_KIND(kind, c_name, flag, max, unit, text)                                                                   \
+    {#kind "." flag,                                                                                                   \
+     offsetof(struct reeve_limits, c_name) + OPERATION_KIND_##kind * sizeof(uint64_t),                                 \
+     0,                                                                                                                \
+     0,                                                                                                                \
+     max,                                                                                                              \
+     unit,                                                                                                             \
+     text},
+#define OPTION_OF_KIND(c_name, flag, max, unit, text)                                                                  \
+    OF_KIND(provision, c_name, flag, max, unit, text)                                                                  \
+    OF_KIND(start, c_name, flag, max, unit, text)                                                                      \
+    OF_KIND(stop, c_name, flag, max, unit, text)                                                                       \
+    OF_KIND(suspend, c_name, flag, max, unit, text)                                                                    \
+    OF_KIND(configure, c_name, flag, max, unit, text)                                                                  \
+    OF_KIND(delete, c_name, flag, max, unit, text)                                                                     \
+    OF_KIND(backup, c_name, flag, max, unit, text)                                                                     \
+    OF_KIND(delete_backup, c_name, flag, max, unit, text)
 #include "options.def"
 };
+_Static_assert(REEVE_OPERATION_KIND_COUNT == 9, "a new kind of operation needs its line above");
 const unsigned schema_options_count = sizeof schema_options / sizeof schema_options[0];
 
 #define KIND_COUNTER false

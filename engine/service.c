@@ -423,7 +423,7 @@ static void note_progress(struct core *core, struct reeve_operation *operation, 
     operation->progress.at_ms = core->now_ms;
     if (operation->started_ms == 0) {
         operation->started_ms = flight->started_ms;
-        operation->deadline_ms = flight->started_ms + core->limits.operation_total_ms;
+        operation->deadline_ms = flight->started_ms + operation_total_ms(core, operation->kind);
     }
 }
 

@@ -128,6 +128,8 @@ static void numbers(void)
     printf("/* 0 means the default. */\nstruct reeve_limits {\n");
 #define OPTION(c_name, flag, preset, min, max, unit, text)                                                             \
     printf("    uint64_t %s; /* %s; default %llu %s */\n", #c_name, text, preset##ULL, unit);
+#define OPTION_OF_KIND(c_name, flag, max, unit, text)                                                                  \
+    printf("    uint64_t %s[REEVE_OPERATION_KIND_COUNT]; /* %s; 0: as for all kinds */\n", #c_name, text);
 #include "options.def"
     printf("};\n\n/* How often a value was measured: bucket i counts those that are above 2^(i-1) and not above 2^i,\n"
            " * the last one all that are larger. */\n#define REEVE_HISTOGRAM_BUCKETS 24\nstruct reeve_histogram {\n"
@@ -300,6 +302,8 @@ static void markdown(void)
            "--- |\n");
 #define OPTION(c_name, flag, preset, min, max, unit, text)                                                             \
     printf("| `%s` | %llu | %llu | %llu | %s | %s |\n", flag, preset##ULL, min##ULL, max##ULL, unit, text);
+#define OPTION_OF_KIND(c_name, flag, max, unit, text)                                                                  \
+    printf("| `KIND.%s` | as for all | 0 | %llu | %s | %s |\n", flag, max##ULL, unit, text);
 #include "options.def"
     printf("\n## Counters\n\n| name | kind | meaning |\n| --- | --- | --- |\n");
 #define COUNTER(c_name, name, kind, text)                                                                              \

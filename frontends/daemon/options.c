@@ -372,11 +372,15 @@ void daemon_options_help(void)
         for (unsigned i = 0; i < tables[t].count; i++) {
             const struct option_type *option = &tables[t].rows[i];
             char left[64];
+            if (strchr(option->name, '.')) /* of one kind of operation: told once, below */
+                continue;
             snprintf(left, sizeof left, "--%s N", option->name);
             printf("  %-30s %s (%llu %s; %llu to %llu)\n", left, option->text, (unsigned long long)option->preset,
                    option->unit, (unsigned long long)option->min, (unsigned long long)option->max);
         }
     }
+    printf("\nThe operation limits also for one kind of operation: --KIND.operation-timeout-ms N and so on; KIND is\n"
+           "provision, start, stop, suspend, configure, delete, backup or delete_backup.\n");
     printf(
         "\nProvisioners:\n"
         "  simulated[:SETTINGS]           does nothing, as slowly and unreliably as told: delay-ms=50..250, "

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 from daemon import BINARY, FAST
 from rpc import RpcError
+from tenant import Tenant
 
 
 def serve(*arguments, **more):
@@ -212,3 +213,14 @@ def test_without_a_provisioner_operations_wait_for_one(daemon_factory):
     rpc.call("event.watch", {"from": 1})
     events = rpc.wait_event(lambda event: event.get("to") == "running" and event["serviceId"] == service)
     assert events[1]["operationId"] == operation["id"]
+
+
+def test_limits_of_one_kind_of_operation(daemon_factory):
+    daemon = daemon_factory("--stop.operation-attempts-max", "1", provisioner="simulated:delay-ms=0..0,stop.fail=1")
+    tenant = Tenant(daemon.client())
+    service = tenant.running()
+    tenant.rpc.call("service.stop", **tenant.of(service))
+    assert tenant.wait_state(service, "failed")["failure"]["code"]
+    with pytest.raises(RuntimeError) as caught:
+        daemon_factory("--stop.operation-attempts-max", "1001")
+    assert "stop.operation-attempts-max: must be a number from 0 to 1000 (attempts), not '1001'" in str(caught.value)

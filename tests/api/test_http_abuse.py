@@ -538,8 +538,7 @@ def test_methods(site):
         with site.wire(site.request(b"OPTIONS", path) + HEALTH) as wire:
             reply = wire.reply()
             assert (reply.status, reply.headers["allow"]) == (204, allowed) and wire.reply().body == b"ok\n"
-    for path in (b"/nowhere", b"*"):
-        refusal(site.ask(site.request(b"OPTIONS", path)), 404)
+    refusal(site.ask(site.request(b"OPTIONS", b"/nowhere")), 404)
     for path in (b"/healthz", b"/nowhere", b"/docs", site.services_path, site.organization_path):
         with site.wire(site.request(b"HEAD", path) + site.request(b"GET", path) + HEALTH) as wire:
             head, get = wire.reply(body=False), wire.reply()

@@ -164,6 +164,25 @@ static void test_an_attempt_past_its_deadline_is_cancelled_and_tried_again(void 
     assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
 }
 
+static void test_kinds_of_operations_may_have_limits_of_their_own(void **state)
+{
+    struct fixture *f = *state;
+    f->core.limits.timeout_ms_of[REEVE_OPERATION_KIND_STOP] = 50;
+    f->core.limits.attempts_max_of[REEVE_OPERATION_KIND_STOP] = 1;
+    const struct reeve_uuid id = fixture_service(f);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    /* Another one is provisioned meanwhile, with the limit of all: its deadline stands behind the one of the stop. */
+    fixture_service(f);
+    f->service_id = id;
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), 0);
+    fixture_advance(f, 49);
+    assert_false(fixture_task(f, &id)->cancelled);
+    fixture_advance(f, 1);
+    assert_true(fixture_task(f, &id)->cancelled);
+    assert_int_equal(f->core.stats.operations_timeout, 1);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_FAILED);
+}
+
 static void test_a_cancelled_attempt_that_hangs_is_given_up(void **state)
 {
     struct fixture *f = *state;
@@ -711,6 +730,7 @@ int main(void)
         STORY(test_time_used_up_ends_in_failed),
         STORY(test_a_permanent_error_ends_in_failed_at_once),
         STORY(test_an_attempt_past_its_deadline_is_cancelled_and_tried_again),
+        STORY(test_kinds_of_operations_may_have_limits_of_their_own),
         STORY(test_a_cancelled_attempt_that_hangs_is_given_up),
         STORY(test_a_jump_of_the_wall_clock_does_not_end_an_attempt),
         STORY(test_stop_cancels_provisioning_and_waits_for_its_end),
