@@ -70,13 +70,13 @@ static int open_plain(const char *path, struct stat *ret_status)
 
 static bool read_part(int fd, off_t from, size_t size, struct buffer *out)
 {
-    char *room = buffer_reserve(out, size);
+    char *room = size > 0 ? buffer_reserve(out, size) : NULL;
     ssize_t got = 0;
     size_t whole = 0;
     while (room && whole < size && (got = pread(fd, room + whole, size - whole, from + (off_t)whole)) > 0)
         whole += (size_t)got;
     out->size += whole;
-    return room && got >= 0;
+    return (room || size == 0) && got >= 0;
 }
 
 bool files_read_end(const char *path, size_t size_max, struct buffer *out)

@@ -9,6 +9,8 @@
 #include "files.h"
 #include "wrapper.h"
 
+#define RUN_BYTES_MAX (LOG_BYTES_MAX - 256) /* of one run, so that its head line stays above it */
+#define LINE_BYTES 1024
 #define OWNER_BYTES 74 /* "ORGANIZATION SERVICE\n", which the file starts with */
 
 static void owner_line(const struct log_owner *owner, char ret_line[OWNER_BYTES + 1])
@@ -32,7 +34,7 @@ static void append_file(const char *directory, const char *name, struct buffer *
     char path[FILES_PATH_MAX];
     struct buffer raw = {0};
     files_path(path, "%s/%s", directory, name);
-    if (files_read_end(path, LOG_BYTES_MAX, &raw))
+    if (files_read_end(path, RUN_BYTES_MAX, &raw))
         files_append_text(out, raw.data, raw.size);
     if (raw.size > 0 && out->size > 0 && out->data[out->size - 1] != '\n')
         buffer_append(out, "\n", 1);
@@ -83,7 +85,7 @@ static void write_end(const char *path, const char *head, const struct buffer *t
     const char *from = text->data + text->size - size;
     struct buffer whole = {0};
     if (size < text->size) {
-        const char *line = memchr(from, '\n', size);
+        const char *line = memchr(from, '\n', LINE_BYTES);
         from = line ? line + 1 : from;
     }
     buffer_append(&whole, head, strlen(head));
