@@ -52,7 +52,9 @@ static int call(struct cli *cli, const struct command_type *command, json_t *par
     if (cli->wait && wait_is_possible(command->id))
         return wait_call(cli, command, params);
     const int r = cli_call(cli, command->name, params, &answer);
-    if (r == 0)
+    if (r == 0 && strcmp(command->name, "operation.log") == 0)
+        output_log(cli, answer);
+    else if (r == 0)
         output_record(cli, answer);
     json_decref(answer);
     return -r;

@@ -38,6 +38,8 @@ int arguments_read(struct cli *cli, const struct command_type *command, int argc
 int arguments_take_global(struct cli *cli, int argc, char **argv, int index);
 /* The position of a field among the words without flags, from 0; -1: it has a flag. */
 int argument_position(const struct command_type *command, const struct field *field);
+/* All commands in the order of the help; NULL behind the last. */
+const struct command_type *command_at(unsigned index);
 /* From "service", "set-password" to its row; NULL. */
 const struct command_type *command_find(const char *noun, const char *verb);
 bool noun_exists(const char *noun);
@@ -62,6 +64,7 @@ void cli_print_error(const struct cli *cli, const struct reeve_error *error);
 void output_record(const struct cli *cli, const json_t *record);
 void output_rows(const struct cli *cli, const char *type, const json_t *items, bool first);
 void output_event(const struct cli *cli, const json_t *event);
+void output_log(const struct cli *cli, const json_t *answer);
 void output_json(const json_t *json);
 
 /* ---- wait.c, watch.c, maintenance.c, help.c, completion.c ---- */

@@ -10,8 +10,8 @@ static const char others[] = "serve watch stats snapshot check completion openap
 static void each_noun(void (*print)(const char *noun))
 {
     char noun[32], verb[32], last[32] = "";
-    for (unsigned i = 0; i < schema_commands_count; i++) {
-        command_words(&schema_commands[i], noun, verb);
+    for (unsigned i = 0; command_at(i); i++) {
+        command_words(command_at(i), noun, verb);
         if (strcmp(noun, last) != 0)
             print(noun);
         snprintf(last, sizeof last, "%s", noun);
@@ -21,8 +21,8 @@ static void each_noun(void (*print)(const char *noun))
 static void print_verbs(const char *noun)
 {
     char known_noun[32], verb[32];
-    for (unsigned i = 0; i < schema_commands_count; i++) {
-        command_words(&schema_commands[i], known_noun, verb);
+    for (unsigned i = 0; command_at(i); i++) {
+        command_words(command_at(i), known_noun, verb);
         if (strcmp(known_noun, noun) == 0)
             printf("%s ", verb);
     }
@@ -52,12 +52,12 @@ static void print_bash_case(const char *noun)
     printf("    %s%s) words='", noun, strcmp(noun, "organization") == 0 ? "|org" : "");
     print_verbs(noun);
     printf("' ;;\n");
-    for (unsigned i = 0; i < schema_commands_count; i++) {
-        command_words(&schema_commands[i], known_noun, verb);
+    for (unsigned i = 0; command_at(i); i++) {
+        command_words(command_at(i), known_noun, verb);
         if (strcmp(known_noun, noun) != 0)
             continue;
         printf("    %s:%s) words='", noun, verb);
-        print_flags(schema_commands[i].params);
+        print_flags(command_at(i)->params);
         print_flags(&params_type_meta);
         printf("--params --wait --timeout --socket --org --json --help' ;;\n");
     }

@@ -16,8 +16,8 @@ void help_all(void)
     char noun[32], verb[32], last[32] = "";
     printf("usage: reeve serve --dev | --data DIR     run the daemon (`reeve serve --help`)\n"
            "       reeve NOUN VERB [ID...] [flags]    ask it for something\n\n");
-    for (unsigned i = 0; i < schema_commands_count; i++) {
-        const struct command_type *command = &schema_commands[i];
+    for (unsigned i = 0; command_at(i); i++) {
+        const struct command_type *command = command_at(i);
         char words[72];
         command_words(command, noun, verb);
         if (strcmp(noun, last) != 0)
@@ -43,10 +43,10 @@ void help_all(void)
 void help_noun(const char *noun)
 {
     char known_noun[32], verb[32];
-    for (unsigned i = 0; i < schema_commands_count; i++) {
-        command_words(&schema_commands[i], known_noun, verb);
-        if (command_find(noun, verb) == &schema_commands[i])
-            printf("  reeve %s %-16s %s\n", noun, verb, schema_commands[i].help);
+    for (unsigned i = 0; command_at(i); i++) {
+        command_words(command_at(i), known_noun, verb);
+        if (command_find(noun, verb) == command_at(i))
+            printf("  reeve %s %-16s %s\n", noun, verb, command_at(i)->help);
     }
     printf("\n`reeve %s VERB --help` tells more.\n", noun);
 }

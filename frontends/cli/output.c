@@ -132,6 +132,35 @@ void output_record(const struct cli *cli, const json_t *record)
         put_fields(cli, record, 0);
 }
 
+/* One line of progress, which is JSON unless the program wrote something else. */
+static void put_progress(const char *line, size_t size)
+{
+    json_t *json = json_loadb(line, size, 0, NULL);
+    const char *text = json_string_value(json_object_get(json, "text"));
+    if (json_is_object(json))
+        printf("progress  %lld of %lld  %s\n", (long long)json_integer_value(json_object_get(json, "done")),
+               (long long)json_integer_value(json_object_get(json, "total")), text ? text : "");
+    else
+        printf("progress  %.*s\n", (int)size, line);
+    json_decref(json);
+}
+
+void output_log(const struct cli *cli, const json_t *answer)
+{
+    const char *log = json_string_value(json_object_get(answer, "log"));
+    const char *at = json_string_value(json_object_get(answer, "progress"));
+    if (cli->json) {
+        output_json(answer);
+        return;
+    }
+    printf("%s", log ? log : "");
+    while (at && *at) {
+        const size_t size = strcspn(at, "\n");
+        put_progress(at, size);
+        at += size + (at[size] != '\0');
+    }
+}
+
 /* ---- Lists ---- */
 
 static const struct table *find_table(const char *type)

@@ -16,6 +16,7 @@
 #include "log.h"
 #include "notify.h"
 #include "options.h"
+#include "provisioners/exec/exec.h"
 #include "provisioners/simulated.h"
 
 static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
@@ -29,6 +30,7 @@ struct daemon {
     uv_signal_t signals[SIGNAL_COUNT];
     uv_timer_t watchdog;
     struct simulated *simulated;
+    struct exec *exec;
     struct reeve_engine *engine;
     struct ipc_server *ipc;
     struct ipc_stats ipc_stats; /* for the metrics page */
@@ -154,9 +156,11 @@ static int open_provisioner(struct daemon *daemon, struct reeve_error *ret_error
         return simulated_new("", &daemon->simulated, ret_error);
     if (strncmp(spec, "simulated:", 10) == 0)
         return simulated_new(spec + 10, &daemon->simulated, ret_error);
+    if (strncmp(spec, "exec:", 5) == 0)
+        return exec_new(spec + 5, daemon->options.data_dir, &daemon->loop, log_line, &daemon->exec, ret_error);
     *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST, .field = "provisioner"};
     snprintf(ret_error->message, sizeof ret_error->message,
-             "must be simulated, simulated:SETTINGS or none, not '%.100s'", spec);
+             "must be simulated, simulated:SETTINGS, exec:PROGRAM or none, not '%.100s'", spec);
     return -REEVE_ERROR_BAD_REQUEST;
 }
 
@@ -165,7 +169,9 @@ static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
     const struct daemon_options *options = &daemon->options;
     const struct reeve_options engine_options = {
         .data_dir = options->data_dir,
-        .provisioner = daemon->simulated ? simulated_provisioner(daemon->simulated) : NULL,
+        .provisioner = daemon->simulated ? simulated_provisioner(daemon->simulated)
+                       : daemon->exec    ? exec_provisioner(daemon->exec)
+                                         : NULL,
         .log = log_line,
         .log_level = REEVE_LOG_DEBUG, /* log_line() filters, and its level may change */
         .catalogue = options->catalogue,
@@ -175,7 +181,15 @@ static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
     const int r = reeve_open(&engine_options, &daemon->engine, ret_error);
     if (r == 0 && daemon->simulated)
         simulated_set_engine(daemon->simulated, daemon->engine);
+    if (r == 0 && daemon->exec)
+        exec_set_engine(daemon->exec, daemon->engine);
     return r;
+}
+
+static bool operation_log(void *arg, const struct reeve_operation_params *which, struct buffer *log,
+                          struct buffer *progress)
+{
+    return exec_read_log(arg, which, log, progress);
 }
 
 static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
@@ -190,6 +204,8 @@ static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
         .allowed_groups = options->allowed_groups,
         .limits = options->ipc_limits,
         .log = log_line,
+        .operation_log = daemon->exec ? operation_log : NULL,
+        .operation_log_arg = daemon->exec,
     };
     return ipc_server_open(&ipc_options_given, &daemon->loop, daemon->engine, &daemon->ipc, ret_error);
 }
@@ -348,7 +364,9 @@ int daemon_main(int argc, char **argv)
     }
     reeve_close(daemon.engine);
     simulated_free(daemon.simulated);
+    exec_close(daemon.exec);
     uv_run(&daemon.loop, UV_RUN_DEFAULT);
+    exec_free(daemon.exec);
     uv_loop_close(&daemon.loop);
     if (daemon.exit_code == 0)
         log_format(REEVE_LOG_INFO, "stopped");

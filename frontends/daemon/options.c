@@ -387,6 +387,9 @@ void daemon_options_help(void)
         "fail=0.01,\n"
         "                                 fatal=0, hang=0, duplicate=0, seed=1; each also for one kind of operation:\n"
         "                                 provision.delay-ms=500\n"
+        "  exec:PROGRAM[,SETTINGS]        runs PROGRAM for each operation, see docs/provisioners.md: state=DIR "
+        "(default\n"
+        "                                 DATA/provisioner), backups=DIR (default STATE/backups), env.NAME=VALUE\n"
         "  none                           operations wait until a daemon with a provisioner opens the directory\n\n"
         "Exit codes: 0 stopped cleanly, 1 could not start, 2 usage, 130 stopped at once by a second signal.\n");
 }

@@ -8,6 +8,13 @@
 
 #define CHECK_FINDINGS_SHOWN_MAX 1000
 
+static void refuse(struct ipc_request *request, enum reeve_error_code code, const char *field, const char *message)
+{
+    struct reeve_error error;
+    rpc_error_set(&error, code, field, "%s", message);
+    request_refuse(request, &error);
+}
+
 void local_hello(struct ipc_request *request)
 {
     struct ipc_server *server = request->connection->server;
@@ -50,6 +57,36 @@ void local_stats(struct ipc_request *request)
     request_finish(request);
 }
 
+static void pack_pair_bytes(msgpack_packer *packer, const char *key, const struct buffer *text)
+{
+    rpc_pack_text(packer, key);
+    msgpack_pack_str(packer, text->size);
+    msgpack_pack_str_body(packer, text->data, text->size);
+}
+
+void local_operation_log(struct ipc_request *request)
+{
+    struct ipc_server *server = request->connection->server;
+    struct buffer log = {0}, progress = {0};
+    msgpack_packer packer;
+    if (!server->operation_log) {
+        refuse(request, REEVE_ERROR_NOT_FOUND, "", "the provisioner of this daemon keeps no logs of operations");
+    } else if (!server->operation_log(server->operation_log_arg, &request->base.params.operation, &log, &progress)) {
+        refuse(request, REEVE_ERROR_NOT_FOUND, "operationId",
+               "nothing is kept of such an operation of this service; the last 100 logs are");
+    } else if (log.failed || progress.failed) {
+        refuse(request, REEVE_ERROR_NO_MEMORY, "", "out of memory");
+    } else {
+        msgpack_packer_init(&packer, request_answer(request), buffer_write);
+        msgpack_pack_map(&packer, 2);
+        pack_pair_bytes(&packer, "log", &log);
+        pack_pair_bytes(&packer, "progress", &progress);
+        request_finish(request);
+    }
+    buffer_deinit(&log);
+    buffer_deinit(&progress);
+}
+
 /* ---- What blocks ---- */
 
 struct maintenance {
@@ -62,13 +99,6 @@ struct maintenance {
     struct buffer findings; /* encoded strings */
     uint32_t findings_shown;
 };
-
-static void refuse(struct ipc_request *request, enum reeve_error_code code, const char *field, const char *message)
-{
-    struct reeve_error error;
-    rpc_error_set(&error, code, field, "%s", message);
-    request_refuse(request, &error);
-}
 
 static void maintenance_start(struct ipc_request *request, uv_work_cb work, uv_after_work_cb after)
 {

@@ -189,6 +189,9 @@ static void run(struct ipc_request *request, bool stream)
     case METHOD_STATS:
         local_stats(request);
         return;
+    case METHOD_OPERATION_LOG:
+        local_operation_log(request);
+        return;
     case METHOD_SNAPSHOT:
         local_snapshot(request);
         return;

@@ -372,6 +372,8 @@ static int fill(struct ipc_server *server, const struct ipc_server_options *opti
         return no_memory(ret_error);
     server->log = options->log;
     server->log_arg = options->log_arg;
+    server->operation_log = options->operation_log;
+    server->operation_log_arg = options->operation_log_arg;
     method_table_init(&server->methods);
     init_lists(server);
     fit_descriptors(server);

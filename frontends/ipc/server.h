@@ -8,6 +8,7 @@
 
 #include <reeve.h>
 
+#include "base/buffer.h"
 #include "schema.h"
 
 /* 0 means the default. */
@@ -41,6 +42,11 @@ struct ipc_server_options {
     struct ipc_limits limits;
     reeve_log_cb log; /* NULL: no log */
     void *log_arg;
+    /* Append what was written while an operation was done, as UTF-8: a log, and lines of progress in JSON. False:
+     * nothing is kept of it. NULL: nobody keeps such things. */
+    bool (*operation_log)(void *arg, const struct reeve_operation_params *which, struct buffer *log,
+                          struct buffer *progress);
+    void *operation_log_arg;
 };
 
 struct uv_loop_s;

@@ -1,0 +1,509 @@
+#include "exec.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "describe.h"
+#include "files.h"
+#include "run.h"
+
+#define TICK_MS 500
+#define BUSY_RETRY_MS 1000 /* until an operation whose forerunner is being ended is tried again */
+
+struct exec {
+    struct exec_config config;
+    struct description description;
+    struct reeve_provisioner provisioner;
+    struct reeve_engine *engine;
+    uv_loop_t *loop;
+    reeve_log_cb log;
+    int lock; /* on the state directory */
+    struct link runs;
+    uv_timer_t tick;    /* active while there are runs */
+    uv_signal_t orphan; /* a child has ended */
+    bool opened, closed;
+};
+
+__attribute__((format(printf, 3, 4))) static void say(const struct exec *exec, enum reeve_log_level level,
+                                                      const char *format, ...)
+{
+    char line[512];
+    va_list arguments;
+    if (!exec->log)
+        return;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    exec->log(NULL, level, line);
+}
+
+static void say_of(const struct run *run, enum reeve_log_level level, const char *what)
+{
+    char operation[37];
+    reeve_uuid_format(&run->owner.operation_id, operation);
+    say(run->exec, level, "exec: %s operation=%s attempt=%llu: %s", reeve_operation_kind_name(run->kind), operation,
+        (unsigned long long)run->attempt, what);
+}
+
+/* ---- What becomes of a run ---- */
+
+static void keep_log(struct run *run, const char *end)
+{
+    char head[160];
+    if (run->kept || !run->directory)
+        return;
+    run->kept = true;
+    snprintf(head, sizeof head, "%s, attempt %llu: %s", reeve_operation_kind_name(run->kind),
+             (unsigned long long)run->attempt, end);
+    logs_keep(run->exec->config.state, &run->owner, run->directory, head);
+}
+
+/* Nothing of it is wanted any more. */
+static void discard(struct run *run)
+{
+    struct answer answer;
+    if (run->directory && !run->kept) {
+        answer_read(&answer, run->directory);
+        keep_log(run, answer.end);
+        answer_free(&answer);
+    }
+    if (run->directory)
+        files_remove(run->directory);
+    run_free(run);
+}
+
+static bool report(struct run *run, const struct reeve_outcome *outcome)
+{
+    struct reeve_task *task = run->task;
+    if (task)
+        task->data = NULL; /* before the report: with it the task may be gone */
+    const int r = reeve_operation_finish(run->exec->engine, &run->owner.operation_id, run->attempt, outcome);
+    if (r < 0) { /* the engine has no room for it now; the next tick tries again */
+        if (task)
+            task->data = run;
+        return false;
+    }
+    run->task = NULL;
+    run->reported = true;
+    return true;
+}
+
+static void report_problem(struct run *run)
+{
+    const struct reeve_outcome outcome = {
+        .status = strcmp(run->code, "unsupported") == 0 ? REEVE_OUTCOME_STATUS_FAILED : REEVE_OUTCOME_STATUS_RETRY,
+        .code = reeve_str(run->code),
+        .message = reeve_str(run->problem),
+        .retry_after_ms = strcmp(run->code, "busy") == 0 ? BUSY_RETRY_MS : 0,
+    };
+    if (report(run, &outcome)) {
+        say_of(run, REEVE_LOG_WARNING, run->problem);
+        run_free(run);
+    }
+}
+
+static void report_end(struct run *run)
+{
+    static const struct reeve_outcome cancelled = {.status = REEVE_OUTCOME_STATUS_CANCELLED};
+    struct answer answer;
+    answer_read(&answer, run->directory);
+    const bool done = answer.outcome.status == REEVE_OUTCOME_STATUS_DONE;
+    if (report(run, run->cancelled ? &cancelled : &answer.outcome)) {
+        keep_log(run, run->cancelled ? "cancelled" : answer.end);
+        say_of(run, done || run->cancelled ? REEVE_LOG_DEBUG : REEVE_LOG_WARNING,
+               run->cancelled ? "cancelled"
+               : done         ? "done"
+                              : answer.message);
+    }
+    answer_free(&answer);
+}
+
+static void reap_orphans(struct exec *exec);
+
+static void on_ended(struct run *run)
+{
+    struct exec *exec = run->exec;
+    if (run->asked && !run->reported)
+        report_end(run);
+    reap_orphans(exec);
+}
+
+static bool take_attempt(void *arg, const void *record)
+{
+    const struct reeve_operation *operation = record;
+    *(uint64_t *)arg = operation->attempt;
+    return false;
+}
+
+/* Has the engine no use for the outcome of this run any more? */
+static bool is_over(const struct run *run)
+{
+    uint64_t attempt = 0;
+    struct reeve_error error;
+    const struct reeve_request request = {
+        .command = REEVE_COMMAND_OPERATION_GET,
+        .params.operation = {.organization_id = run->owner.organization_id,
+                             .service_id = run->owner.service_id,
+                             .operation_id = run->owner.operation_id},
+    };
+    const int r = reeve_read(run->exec->engine, &request, take_attempt, &attempt, &error);
+    return r == -REEVE_ERROR_NOT_FOUND || attempt > run->attempt;
+}
+
+/* ---- From time to time ---- */
+
+static void tell_progress(struct run *run)
+{
+    struct reeve_progress progress;
+    char text[256];
+    if (run->asked && !run->cancelled && run_read_progress(run, &progress, text))
+        reeve_operation_progress(run->exec->engine, &run->owner.operation_id, run->attempt, progress.done,
+                                 progress.total, progress.text);
+}
+
+static void look_after(struct run *run)
+{
+    struct exec *exec = run->exec;
+    if (run->code) {
+        report_problem(run);
+    } else if (run->alive) {
+        tell_progress(run);
+        run_end_overdue(run, exec->loop);
+        if (!run->asked && !run->cancelled && is_over(run)) {
+            say_of(run, REEVE_LOG_WARNING, "still runs, but is not wanted any more: ending it");
+            run->cancelled = true;
+            run_end(run, exec->loop);
+        }
+    } else if (run->asked && !run->reported) {
+        report_end(run);
+    } else if (is_over(run)) { /* until then its end would be asked for again after a crash */
+        discard(run);
+    }
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct exec *exec = timer->data;
+    if (!exec->engine)
+        return;
+    for (struct link *at = exec->runs.next, *next; at != &exec->runs; at = next) {
+        next = at->next;
+        look_after(link_owner(at, struct run, link));
+    }
+    if (!link_used(&exec->runs))
+        uv_timer_stop(&exec->tick);
+}
+
+static void add(struct exec *exec, struct run *run)
+{
+    link_append(&exec->runs, &run->link);
+    if (!uv_is_active((uv_handle_t *)&exec->tick))
+        uv_timer_start(&exec->tick, on_tick, TICK_MS, TICK_MS);
+}
+
+/* ---- Orphans: what programs leave behind becomes ours when they end, and wants to be reaped ---- */
+
+static bool is_loops(const struct exec *exec, pid_t pid)
+{
+    for (const struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
+        const struct run *run = link_owner(at, const struct run, link);
+        if (run->alive && run->is_child && run->process.pid == pid)
+            return true;
+    }
+    return false;
+}
+
+/* The loop's own children are left to it. Where one stands in front, its end, which comes next, leads here again. */
+static void reap_orphans(struct exec *exec)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0 || is_loops(exec, info.si_pid))
+            return;
+        waitpid(info.si_pid, NULL, WNOHANG);
+    }
+}
+
+static void on_orphan(uv_signal_t *handle, int number)
+{
+    (void)number;
+    reap_orphans(handle->data);
+}
+
+/* ---- The provisioner ---- */
+
+static struct run *find(struct exec *exec, const struct reeve_uuid *operation_id)
+{
+    for (struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
+        struct run *run = link_owner(at, struct run, link);
+        if (!run->code && memcmp(&run->owner.operation_id, operation_id, sizeof *operation_id) == 0)
+            return run;
+    }
+    return NULL;
+}
+
+/* Is a run of the same service being ended? What works on backups works on another one. */
+static bool is_blocked(const struct exec *exec, const struct reeve_task *task)
+{
+    for (const struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
+        const struct run *run = link_owner(at, const struct run, link);
+        if (run->alive && run->cancelled && run->kind != REEVE_OPERATION_KIND_DELETE_BACKUP &&
+            memcmp(&run->owner.service_id, &task->service_id, sizeof task->service_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void attach(struct run *run, struct reeve_task *task)
+{
+    run->task = task;
+    run->asked = true;
+    run->attempt = task->attempt;
+    task->data = run;
+}
+
+/* What a run that has ended says of this attempt. One that asked for another try is not asked a second time. */
+static bool has_result(const struct run *run, const struct reeve_task *task)
+{
+    struct answer answer;
+    answer_read(&answer, run->directory);
+    const enum reeve_outcome_status status = answer.outcome.status;
+    const bool retry = status == REEVE_OUTCOME_STATUS_RETRY;
+    const bool lost = retry && strcmp(answer.code, "lost") == 0;
+    answer_free(&answer);
+    return !lost && (!retry || run->attempt == task->attempt);
+}
+
+/* True: nothing is to be started, what there is of it does. */
+static bool take_over(struct run *run, struct reeve_task *task)
+{
+    if (run->alive && !run->cancelled) {
+        attach(run, task);
+        say_of(run, REEVE_LOG_INFO, "still runs: adopted");
+        return true;
+    }
+    if (!run->alive && !run->asked && !run->cancelled && has_result(run, task)) {
+        attach(run, task);
+        say_of(run, REEVE_LOG_INFO, "has ended meanwhile: its result is taken over");
+        report_end(run);
+        return true;
+    }
+    if (!run->alive) {
+        if (!run->asked)
+            say_of(run, REEVE_LOG_INFO, "ended without a result: run again");
+        discard(run);
+    }
+    return false;
+}
+
+__attribute__((format(printf, 3, 4))) static void fail(struct run *run, const char *code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(run->problem, sizeof run->problem, format, arguments);
+    va_end(arguments);
+    run->code = code;
+}
+
+static void on_start(void *arg, struct reeve_task *task)
+{
+    struct exec *exec = arg;
+    struct run *run = find(exec, &task->operation_id);
+    if (run && take_over(run, task))
+        return;
+    const bool blocked = is_blocked(exec, task);
+    const struct log_owner owner = {task->organization_id, task->service_id, task->operation_id};
+    run = run_new(exec, &owner, task->kind, task->attempt);
+    if (!run)
+        return; /* hangs; the engine's deadline sees to it */
+    attach(run, task);
+    if (blocked)
+        fail(run, "busy", "an earlier run for this service is still being ended");
+    else if (!(exec->description.operations & 1U << task->kind))
+        fail(run, "unsupported", "%s does not do %s", exec->description.name, reeve_operation_kind_name(task->kind));
+    else
+        run_start(run, exec->loop, &exec->config, task, on_ended);
+    add(exec, run);
+    if (run->code)
+        report_problem(run);
+}
+
+static void on_cancel(void *arg, struct reeve_task *task)
+{
+    struct exec *exec = arg;
+    struct run *run = task->data;
+    if (!run) /* it has been reported meanwhile */
+        return;
+    run->task = NULL;
+    run->cancelled = true;
+    task->data = NULL;
+    if (run->alive)
+        run_end(run, exec->loop);
+}
+
+static void on_closed(void *arg)
+{
+    exec_close(arg);
+}
+
+/* ---- Opening ---- */
+
+static int refuse(struct reeve_error *ret_error, const char *problem, const char *reason)
+{
+    *ret_error = (struct reeve_error){.code = REEVE_ERROR_STORE_ACCESS, .field = "exec"};
+    snprintf(ret_error->message, sizeof ret_error->message, "%.190s: %s", problem, reason);
+    return -REEVE_ERROR_STORE_ACCESS;
+}
+
+/* Two daemons with one state directory would end each other's programs. */
+static int lock_state(struct exec *exec, struct reeve_error *ret_error)
+{
+    char path[FILES_PATH_MAX];
+    files_path(path, "%s/lock", exec->config.state);
+    exec->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (exec->lock < 0)
+        return refuse(ret_error, path, strerror(errno));
+    if (flock(exec->lock, LOCK_EX | LOCK_NB) < 0)
+        return refuse(ret_error, exec->config.state, "another daemon uses this state directory");
+    return 0;
+}
+
+static void find_runs(struct exec *exec)
+{
+    char runs[FILES_PATH_MAX], path[FILES_PATH_MAX];
+    files_path(runs, "%s/runs", exec->config.state);
+    DIR *directory = opendir(runs);
+    const struct dirent *entry;
+    while (directory && (entry = readdir(directory))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        struct run *run = run_find(exec, exec->loop, runs, entry->d_name, on_ended);
+        files_path(path, "%s/%s", runs, entry->d_name);
+        if (run)
+            add(exec, run);
+        else
+            files_remove(path); /* nothing can have run in it */
+    }
+    if (directory)
+        closedir(directory);
+}
+
+static void open_handles(struct exec *exec)
+{
+    uv_timer_init(exec->loop, &exec->tick);
+    uv_signal_init(exec->loop, &exec->orphan);
+    exec->tick.data = exec->orphan.data = exec;
+    exec->opened = true;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    uv_signal_start(&exec->orphan, on_orphan, SIGCHLD);
+    uv_unref((uv_handle_t *)&exec->tick);
+    uv_unref((uv_handle_t *)&exec->orphan);
+}
+
+static void warn_of_missing(const struct exec *exec)
+{
+    for (int kind = 1; kind <= REEVE_OPERATION_KIND_DELETE_BACKUP; kind++) {
+        if (!(exec->description.operations & 1U << kind))
+            say(exec, REEVE_LOG_WARNING, "exec: %s does not do %s: such operations will fail", exec->description.name,
+                reeve_operation_kind_name((enum reeve_operation_kind)kind));
+    }
+}
+
+int exec_new(const char *spec, const char *data_dir, struct uv_loop_s *loop, reeve_log_cb log, struct exec **ret_exec,
+             struct reeve_error *ret_error)
+{
+    *ret_exec = NULL;
+    struct exec *exec = calloc(1, sizeof *exec);
+    if (!exec)
+        return refuse(ret_error, "exec", "out of memory");
+    exec->loop = loop;
+    exec->log = log;
+    exec->lock = -1;
+    link_init(&exec->runs);
+    int r = config_read(&exec->config, spec, data_dir, ret_error);
+    if (r == 0)
+        r = lock_state(exec, ret_error);
+    if (r == 0)
+        r = describe_program(&exec->config, &exec->description, ret_error);
+    if (r < 0) {
+        exec_free(exec);
+        return r;
+    }
+    exec->provisioner = (struct reeve_provisioner){.version = REEVE_PROVISIONER_VERSION,
+                                                   .name = exec->description.name,
+                                                   .arg = exec,
+                                                   .loop = loop,
+                                                   .start = on_start,
+                                                   .cancel = on_cancel,
+                                                   .closed = on_closed};
+    open_handles(exec);
+    find_runs(exec);
+    say(exec, REEVE_LOG_INFO, "exec: %s (%s), state in %s", exec->description.name, exec->config.program,
+        exec->config.state);
+    warn_of_missing(exec);
+    *ret_exec = exec;
+    return 0;
+}
+
+const struct reeve_provisioner *exec_provisioner(struct exec *exec)
+{
+    return &exec->provisioner;
+}
+
+void exec_set_engine(struct exec *exec, struct reeve_engine *engine)
+{
+    exec->engine = engine;
+}
+
+bool exec_read_log(struct exec *exec, const struct reeve_operation_params *which, struct buffer *log,
+                   struct buffer *progress)
+{
+    const struct log_owner owner = {which->organization_id, which->service_id, which->operation_id};
+    bool found = logs_read(exec->config.state, &owner, log, progress);
+    for (const struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
+        const struct run *run = link_owner(at, const struct run, link);
+        char head[160];
+        if (!run->directory || run->kept || memcmp(&run->owner, &owner, sizeof owner) != 0)
+            continue;
+        snprintf(head, sizeof head, "%s, attempt %llu: %s", reeve_operation_kind_name(run->kind),
+                 (unsigned long long)run->attempt, run->alive ? "running" : "ended");
+        logs_append_run(run->directory, head, log, progress);
+        found = true;
+    }
+    return found;
+}
+
+void exec_close(struct exec *exec)
+{
+    if (!exec || exec->closed)
+        return;
+    exec->closed = true;
+    exec->engine = NULL;
+    if (!exec->opened)
+        return;
+    uv_close((uv_handle_t *)&exec->tick, NULL);
+    uv_close((uv_handle_t *)&exec->orphan, NULL);
+    while (link_used(&exec->runs))
+        run_free(link_owner(exec->runs.next, struct run, link));
+}
+
+void exec_free(struct exec *exec)
+{
+    if (!exec)
+        return;
+    if (exec->lock >= 0)
+        close(exec->lock);
+    description_free(&exec->description);
+    config_free(&exec->config);
+    free(exec);
+}

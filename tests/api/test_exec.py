@@ -1,0 +1,582 @@
+"""The provisioner that runs programs: every way a program may end, and a daemon that dies in the middle."""
+
+import json
+import os
+import pathlib
+import select
+import signal
+import stat
+import subprocess
+import time
+
+import pytest
+from daemon import BINARY
+from rpc import RpcError
+from tenant import Tenant
+
+PLUGIN = pathlib.Path(__file__).resolve().parents[1] / "fixtures/plugins/steered"
+SECONDS = 20
+
+
+def processes():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def status_of(pid):
+    """(state, parent) of a process; None where there is none."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return fields[0], int(fields[1])
+
+
+def wait_process(pidfd):
+    assert select.select([pidfd], [], [], SECONDS)[0], "the process does not end"
+    os.close(pidfd)
+
+
+class Stage:
+    """A daemon with the steered plugin, and a hand on what the plugin does."""
+
+    def __init__(self, daemon_factory, *arguments, **options):
+        self.daemon = daemon_factory("--retry-min-ms", "1", "--retry-max-ms", "20", "--log-level", "debug", *arguments,
+                                     provisioner=f"exec:{PLUGIN}", start=False, **options)
+        self.state = self.daemon.data / "provisioner"
+        self.control = self.state / "control"
+        for directory in (self.daemon.data, self.state, self.control):
+            directory.mkdir(0o700)
+        for name in ("started", "gate", "going"):
+            os.mkfifo(self.control / name)
+        self.daemon.start()
+        self.rpc = self.daemon.client()
+        self.tenant = Tenant(self.rpc)
+
+    def will(self, operation, word):
+        (self.control / operation).write_text(word + "\n")
+
+    def wait_started(self):
+        """The program has come to its gate; its process id."""
+        reader = os.open(self.control / "started", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            assert select.select([reader], [], [], SECONDS)[0], self.daemon.log()
+            return int(os.read(reader, 100))
+        finally:
+            os.close(reader)
+
+    def open_gate(self, name="gate"):
+        """Let on who waits there."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                writer = os.open(self.control / name, os.O_WRONLY | os.O_NONBLOCK)
+                break
+            except OSError:  # not there yet: it has said so, and opens the gate next
+                assert time.monotonic() < deadline
+                os.sched_yield()
+        os.write(writer, b"go\n")
+        os.close(writer)
+
+    def ran(self, operation):
+        """The runs of an operation: names of their directories."""
+        try:
+            lines = (self.state / "ran").read_text().split("\n")
+        except FileNotFoundError:
+            return []
+        return [line.split()[1] for line in lines if line.startswith(operation + " ")]
+
+    def wrapper(self):
+        """A pidfd and the id of what watches the one program that runs."""
+        run, = (self.state / "runs").iterdir()
+        pid = json.loads((run / "run.json").read_text())["pid"]
+        return os.pidfd_open(pid), pid
+
+    def again(self, kill=True):
+        """Kill the daemon and start it again."""
+        if kill:
+            self.daemon.kill()
+        self.daemon.start()
+        self.rpc = self.daemon.client()
+        self.tenant.rpc = self.rpc
+
+    def events(self, service, kind):
+        items = self.rpc.call("event.list", serviceId=service["id"])["items"]
+        return [event for event in items if event["type"] == kind]
+
+    def wait_no_runs(self):
+        """Directories of runs go away once their end is on disk."""
+        deadline = time.monotonic() + SECONDS
+        while list((self.state / "runs").iterdir()):
+            assert time.monotonic() < deadline, list((self.state / "runs").iterdir())
+            self.rpc.call("hello")
+
+    def mine(self):
+        """Processes that programs of this stage are or have left behind."""
+        found = []
+        for pid in processes():
+            try:
+                environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:
+                continue
+            if f"REEVE_STATE_DIR={self.state}\0".encode() in environment:
+                found.append(pid)
+        return found
+
+    def assert_nothing_left(self):
+        self.wait_no_runs()
+        deadline = time.monotonic() + SECONDS
+        while self.mine() or [pid for pid in processes() if (status_of(pid) or (0, 0))[1] == self.daemon.process.pid]:
+            assert time.monotonic() < deadline, self.mine()
+            self.rpc.call("hello")
+
+
+@pytest.fixture
+def stage(daemon_factory):
+    return Stage(daemon_factory)
+
+
+# What a program is given
+
+
+def test_a_program_gets_all_that_it_needs_and_nothing_else(stage):
+    stage.will("provision", "show")
+    service = stage.tenant.running("shown", ipAccessList=[{"source": "10.0.0.0/8", "description": "office"}],
+                                   tags=[{"key": "a", "value": "b"}])
+    request = json.loads((stage.state / "request").read_text())
+    assert request["api"] == 1 and request["operation"] == "provision" and request["attempt"] == 1
+    assert request["organizationId"] == stage.tenant.id and request["serviceId"] == service["id"]
+    assert request["handle"] is None and request["backup"] is None and request["desired"] == 1
+    assert 0 < request["deadlineMs"] / 1000 - time.time() < 301
+    told = request["service"]
+    assert told["name"] == "shown" and told["tier"] == "development" and told["state"] == "provisioning"
+    assert told["ipAccessList"] == [{"source": "10.0.0.0/8", "description": "office"}]
+    assert told["tags"] == [{"key": "a", "value": "b"}]
+    assert len(told["passwordSha256"]) == 64 and "passwordDoubleSha1" not in told
+    environment = dict(line.split("=", 1) for line in (stage.state / "environment").read_text().splitlines())
+    run = f"{request['operationId']}-1"
+    assert environment["REEVE_RUN_DIR"] == str(stage.state / "runs" / run)
+    assert environment["REEVE_BACKUP_DIR"] == str(stage.state / "backups")
+    assert environment["LANG"] == "C.UTF-8" and environment["TZ"] == "UTC"
+    own_to_shells = {"PWD", "OLDPWD", "_", "SHLVL"}
+    assert set(environment) - own_to_shells == {"PATH", "LANG", "TZ", "REEVE_STATE_DIR", "REEVE_BACKUP_DIR", "REEVE_RUN_DIR"}
+    assert (stage.state / "directory").read_text().split() == [str(stage.state / "runs" / run), "0077"]
+
+
+def test_a_program_inherits_nothing_and_has_a_session_of_its_own(stage):
+    stage.will("provision", "show")
+    stage.tenant.running()
+    files = [line.split(" -> ")[1] for line in (stage.state / "descriptors").read_text().splitlines() if " -> " in line]
+    runs = str(stage.state / "runs")
+    assert [os.path.basename(name) for name in files if name.startswith(runs)] == ["request.json", "out.json", "log",
+                                                                                       "progress"]
+    others = [name for name in files if not name.startswith(runs)]
+    assert all(name.endswith("steered") or name.startswith(str(stage.state / "descriptors")) for name in others), others
+    pid, rest = (stage.state / "process").read_text().rsplit(")", 1)[0].split()[0], (stage.state / "process").read_text()
+    _, _, group, session = rest.rsplit(")", 1)[1].split()[:4]
+    assert group == pid and int(session) not in (os.getsid(0), os.getsid(stage.daemon.process.pid))
+    assert rest.endswith(f"{PLUGIN}\0provision\0")
+    assert stat.S_IMODE(stage.state.stat().st_mode) == 0o700
+
+
+def test_what_a_program_answers_is_kept_and_given_back(stage):
+    service = stage.tenant.running()
+    assert service["endpoints"] == [{"protocol": "http", "host": "127.0.0.1", "port": 8123, "username": "me"}]
+    assert service["clickhouseVersion"] == "1.2.3"
+    stage.will("stop", "show")
+    stage.rpc.call("service.stop", **stage.tenant.of(service))
+    stage.tenant.wait_state(service, "stopped")
+    request = json.loads((stage.state / "request").read_text())
+    assert request["handle"] == {"slot": 3}
+    assert request["service"]["endpoints"][0]["port"] == 8123
+
+
+def backup_ends(stage, service, backup, status):
+    number = stage.rpc.call("event.watch", serviceId=service["id"])["watch"]
+    while True:
+        record = stage.rpc.call("backup.get", backupId=backup["id"], **stage.tenant.of(service))
+        if record["status"] == status:
+            stage.rpc.call("event.unwatch", watch=number)
+            return record
+        stage.rpc.next_events(SECONDS, number)
+
+
+def test_backups_are_made_restored_and_deleted(stage):
+    service = stage.tenant.running()
+    backup = stage.rpc.call("backup.create", **stage.tenant.of(service))
+    assert backup_ends(stage, service, backup, "done")["sizeInBytes"] == 77
+    stage.will("provision", "show")
+    stage.tenant.running("restored", backupId=backup["id"])
+    request = json.loads((stage.state / "request").read_text())
+    assert request["backup"]["id"] == backup["id"] and request["service"]["restoredFrom"] == backup["id"]
+    assert request["backup"]["handle"] == {"slot": 3}
+    stage.will("delete_backup", "show")
+    number = stage.rpc.call("event.watch", serviceId=service["id"])["watch"]
+    stage.rpc.call("backup.delete", backupId=backup["id"], **stage.tenant.of(service))
+    stage.rpc.wait_event(lambda event: event["type"] == "backup_gone", SECONDS, number)
+    request = json.loads((stage.state / "request").read_text())
+    assert request["service"] is None and request["backup"]["id"] == backup["id"] and request["handle"] == {"slot": 3}
+    stage.assert_nothing_left()
+
+
+# How a program may end
+
+
+@pytest.mark.parametrize("word, code, words", [
+    ("retry", "not_yet", ["come again"]),
+    ("curt", "retry", ["exit code 75", "the disk is full"]),
+    ("silent", "bad_answer", ["answered nothing"]),
+    ("text", "bad_answer", ["not JSON", "line 1"]),
+    ("zeros", "bad_answer", ["not JSON"]),
+    ("array", "bad_answer", ["not an object"]),
+    ("two", "bad_answer", ["not JSON"]),
+    ("huge", "bad_answer", ["1 MiB"]),
+    ("crash", "crashed", ["signal 11", "Segmentation fault"]),
+    ("code3", "crashed", ["exit code 3", "something broke"]),
+    ("error0", "bad_answer", ["exit code 0", "error"]),
+    ("port", "bad_answer", ["endpoint", "port"]),
+    ("handle", "bad_answer", ["handle"]),
+    ("large_handle", "bad_answer", ["handle", "4096"]),
+    ("size", "bad_answer", ["sizeBytes"]),
+    ("version", "bad_answer", ["version"]),
+])
+def test_what_may_pass_is_tried_again(stage, word, code, words):
+    stage.will("provision", word)
+    service = stage.tenant.running()
+    retry, = stage.events(service, "service_retry")
+    assert retry["code"] == code
+    for part in words:
+        assert part in retry["message"]
+    assert [run[-2:] for run in stage.ran("provision")] == ["-1", "-2"]
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("word, code, message", [
+    ("permanent", "bad_wish", "that cannot be"),
+    ("unsupported", "unsupported", "exit code 69"),
+])
+def test_what_does_not_pass_is_not_tried_again(stage, word, code, message):
+    stage.will("provision", word)
+    service = stage.tenant.create()
+    failed = stage.tenant.wait_state(service, "failed")
+    assert failed["failure"]["code"] == code and message in failed["failure"]["message"]
+    assert len(stage.ran("provision")) == 1
+    stage.assert_nothing_left()
+
+
+def test_a_program_that_goes_away_while_serving_is_told(stage, daemon_factory, tmp_path):
+    program = tmp_path / "plugin"
+    program.write_bytes(PLUGIN.read_bytes())
+    program.chmod(0o755)
+    daemon = daemon_factory("--operation-attempts-max", "2", "--retry-min-ms", "1", provisioner=f"exec:{program}")
+    program.unlink()
+    tenant = Tenant(daemon.client())
+    failed = tenant.wait_state(tenant.create(), "failed")
+    assert failed["failure"]["code"] == "cannot_run" and "No such file" in failed["failure"]["message"]
+
+
+def test_an_operation_that_the_program_does_not_have_fails(daemon_factory):
+    daemon = daemon_factory(provisioner=f"exec:{PLUGIN},env.STEERED_DESCRIBE=few")
+    assert "does not do stop" in daemon.log()
+    tenant = Tenant(daemon.client())
+    service = tenant.running()
+    tenant.rpc.call("service.stop", **tenant.of(service))
+    failed = tenant.wait_state(service, "failed")
+    assert failed["failure"]["code"] == "unsupported" and "stop" in failed["failure"]["message"]
+
+
+# Time
+
+
+def test_a_program_is_ended_at_its_deadline(daemon_factory):
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "300")
+    stage.will("provision", "hang")
+    service = stage.tenant.running()
+    retry, = stage.events(service, "service_retry")
+    assert retry["code"] == "timeout"
+    assert len(stage.ran("provision")) == 2
+    stage.assert_nothing_left()
+
+
+def test_a_program_that_is_deaf_to_sigterm_is_killed(daemon_factory):
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "300")
+    stage.will("provision", "deaf")
+    service = stage.tenant.create()
+    program = os.pidfd_open(stage.wait_started())
+    wait_process(program)
+    stage.tenant.wait_state(service, "running")
+    assert len(stage.ran("provision")) == 2
+    stage.assert_nothing_left()
+
+
+def test_the_deadline_holds_while_there_is_no_daemon(daemon_factory):
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "1000")
+    stage.will("provision", "hang")
+    service = stage.tenant.create()
+    stage.wait_started()
+    wrapper, _ = stage.wrapper()
+    stage.daemon.kill()
+    wait_process(wrapper)
+    stage.again(kill=False)
+    stage.tenant.wait_state(service, "running")
+    assert [event["code"] for event in stage.events(service, "service_retry")] == ["timeout"]
+    stage.assert_nothing_left()
+
+
+def test_stopping_a_service_ends_the_backup_that_is_made(stage):
+    service = stage.tenant.running()
+    stage.will("backup", "hang")
+    backup = stage.rpc.call("backup.create", **stage.tenant.of(service))
+    program = os.pidfd_open(stage.wait_started())
+    stage.rpc.call("service.stop", **stage.tenant.of(service))
+    wait_process(program)
+    stage.tenant.wait_state(service, "stopped")
+    assert backup_ends(stage, service, backup, "error")
+    assert len(stage.ran("backup")) == 1
+    stage.assert_nothing_left()
+
+
+# A daemon that dies
+
+
+OPERATIONS = ["provision", "stop", "start", "backup", "delete"]
+
+
+def begin(stage, operation):
+    """Have an operation hang at its gate; returns the service and how its end is waited for."""
+    if operation == "provision":
+        stage.will(operation, "hang")
+        service = stage.tenant.create()
+    else:
+        service = stage.tenant.running()
+        if operation in ("start", "delete"):
+            stage.rpc.call("service.stop", **stage.tenant.of(service))
+            stage.tenant.wait_state(service, "stopped")
+        stage.wait_no_runs()
+        stage.will(operation, "hang")
+        method = "backup.create" if operation == "backup" else f"service.{operation}"
+        backup = stage.rpc.call(method, **stage.tenant.of(service))
+    stage.wait_started()
+
+    def wait_done():
+        if operation == "backup":
+            backup_ends(stage, service, backup, "done")
+        elif operation == "delete":
+            deadline = time.monotonic() + SECONDS
+            while stage.rpc.call("service.list", organizationId=stage.tenant.id)["items"]:
+                assert time.monotonic() < deadline
+        else:
+            stage.tenant.wait_state(service, "stopped" if operation == "stop" else "running")
+
+    return wait_done
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_result_that_is_already_there_is_taken_over(stage, operation):
+    wait_done = begin(stage, operation)
+    wrapper, _ = stage.wrapper()
+    stage.daemon.kill()
+    stage.open_gate()
+    wait_process(wrapper)
+    stage.again(kill=False)
+    wait_done()
+    assert "its result is taken over" in stage.daemon.log()
+    assert len(stage.ran(operation)) == 1
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_program_that_still_runs_is_adopted(stage, operation):
+    wait_done = begin(stage, operation)
+    stage.again()
+    deadline = time.monotonic() + SECONDS
+    while "still runs: adopted" not in stage.daemon.log():
+        assert time.monotonic() < deadline, stage.daemon.log()
+        stage.rpc.call("hello")
+    stage.open_gate()
+    wait_done()
+    assert len(stage.ran(operation)) == 1
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_program_that_died_with_its_daemon_runs_again(stage, operation):
+    wait_done = begin(stage, operation)
+    wrapper, pid = stage.wrapper()
+    stage.daemon.kill()
+    os.kill(pid, signal.SIGKILL)
+    wait_process(wrapper)
+    stage.again(kill=False)
+    wait_done()
+    runs = stage.ran(operation)
+    assert len(runs) == 2 and runs[0][:36] == runs[1][:36]
+    assert "ended without a result: run again" in stage.daemon.log()
+    stage.assert_nothing_left()
+
+
+def test_a_daemon_that_is_asked_to_stop_leaves_programs_running(stage):
+    wait_done = begin(stage, "provision")
+    assert stage.daemon.stop() == 0
+    assert stage.mine()
+    stage.again(kill=False)
+    stage.open_gate()
+    wait_done()
+    assert len(stage.ran("provision")) == 1
+    stage.assert_nothing_left()
+
+
+def test_an_adopted_program_is_ended_when_its_operation_is_given_up(stage):
+    service = stage.tenant.running()
+    stage.will("backup", "hang")
+    stage.rpc.call("backup.create", **stage.tenant.of(service))
+    program = os.pidfd_open(stage.wait_started())
+    stage.again()
+    stage.rpc.call("service.stop", **stage.tenant.of(service))
+    wait_process(program)
+    stage.tenant.wait_state(service, "stopped")
+    stage.assert_nothing_left()
+
+
+def test_a_second_daemon_is_kept_from_the_state_of_the_first(stage, tmp_path):
+    done = subprocess.run([BINARY, "serve", "--data", str(tmp_path / "other"), "--provisioner",
+                           f"exec:{PLUGIN},state={stage.state}"], capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 1 and "another daemon uses this state directory" in done.stderr
+
+
+# What is left behind
+
+
+def test_orphans_are_reaped_and_strays_are_killed(stage):
+    stage.will("provision", "leave")
+    service = stage.tenant.create()
+    left = stage.wait_started()
+    program, _ = stage.wrapper()
+    os.close(program)
+    deadline = time.monotonic() + SECONDS
+    while not (stage.state / "stray").exists() or not (stage.state / "stray").read_text():
+        assert time.monotonic() < deadline
+        stage.rpc.call("hello")
+    stray = os.pidfd_open(int((stage.state / "stray").read_text()))
+    stage.open_gate("going")
+    stage.tenant.wait_state(service, "running")
+    wait_process(stray)
+    assert status_of(left) and status_of(left)[1] == stage.daemon.process.pid
+    stage.open_gate()
+    stage.assert_nothing_left()
+    assert status_of(left) is None
+
+
+# Progress and logs
+
+
+def test_progress_is_told(stage):
+    stage.will("provision", "progress")
+    service = stage.tenant.create()
+    stage.wait_started()
+    deadline = time.monotonic() + SECONDS
+    while "progress" not in stage.tenant.get(service).get("operation", {}):
+        assert time.monotonic() < deadline
+    progress = stage.tenant.get(service)["operation"]["progress"]
+    assert (progress["done"], progress["total"], progress["text"]) == (2, 4, "second")
+    stage.open_gate()
+    stage.tenant.wait_state(service, "running")
+
+
+def command(stage, *words):
+    return subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=SECONDS,
+                          env={**os.environ, "REEVE_SOCKET": stage.daemon.socket_path, "REEVE_ORG_ID": stage.tenant.id})
+
+
+def test_logs_can_be_read_while_it_runs_and_afterwards(stage):
+    stage.will("provision", "retry")
+    service = stage.tenant.running()
+    operation = stage.ran("provision")[0][:36]
+    log = stage.rpc.call("operation.log", operationId=operation, **stage.tenant.of(service))
+    assert log["log"] == ("== provision, attempt 1: exit code 75\nasked for provision\n"
+                          "== provision, attempt 2: exit code 0\nasked for provision\n")
+    assert log["progress"] == ""
+    stage.will("stop", "progress")
+    stage.rpc.call("service.stop", **stage.tenant.of(service))
+    stage.wait_started()
+    operation = stage.ran("stop")[0][:36]
+    shown = command(stage, "operation", "log", service["id"], operation)
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines()[:2] == ["== stop, attempt 1: running", "asked for stop"]
+    assert "progress  2 of 4  second" in shown.stdout
+    stage.open_gate()
+    stage.tenant.wait_state(service, "stopped")
+    shown = command(stage, "operation", "log", service["id"], operation, "--json")
+    assert json.loads(shown.stdout)["log"].startswith("== stop, attempt 1: exit code 0\n")
+
+
+def test_a_log_is_of_its_service_and_organization_only(stage):
+    service, other = stage.tenant.running(), stage.tenant.running("other")
+    operation = stage.ran("provision")[0][:36]
+    for where in ({**stage.tenant.of(other)}, {**stage.tenant.of(service), "organizationId": other["id"]}):
+        with pytest.raises(RpcError) as refused:
+            stage.rpc.call("operation.log", operationId=operation, **where)
+        assert refused.value.code == "NOT_FOUND"
+
+
+def test_logs_are_text_and_have_an_end(stage):
+    stage.will("provision", "noise")
+    service = stage.tenant.running()
+    operation = stage.ran("provision")[0][:36]
+    log = stage.rpc.call("operation.log", operationId=operation, **stage.tenant.of(service))["log"]
+    assert 65000 < len(log) <= 65536 and log.startswith("== provision, attempt 1: exit code 0\nxxx")
+    assert log.endswith("x\n??[1m\nthe end\n")
+
+
+def test_logs_of_the_last_hundred_operations_are_kept(daemon_factory):
+    stage = Stage(daemon_factory)
+    services = [stage.tenant.create(f"s{number}") for number in range(110)]
+    for service in services:
+        stage.tenant.wait_state(service, "running")
+    stage.wait_no_runs()
+    assert len([path for path in (stage.state / "logs").iterdir() if len(path.name) == 36]) == 100
+
+
+def test_without_programs_there_are_no_logs(rpc, tenant):
+    service = tenant.running()
+    with pytest.raises(RpcError) as refused:
+        rpc.call("operation.log", operationId=service["id"], **tenant.of(service))
+    assert refused.value.code == "NOT_FOUND" and "keeps no logs" in refused.value.message
+
+
+# What is refused at the start
+
+
+@pytest.mark.parametrize("spec, words", [
+    ("", ["exec:PROGRAM"]),
+    ("/no/such/program", ["/no/such/program", "No such file"]),
+    (f"{PLUGIN.parent}", ["cannot be executed"]),
+    (f"{__file__}", ["cannot be executed"]),
+    (f"{PLUGIN},speed=3", ["exec:speed", "known are state=DIR"]),
+    (f"{PLUGIN},state", ["exec:state", "key=value"]),
+    (f"{PLUGIN},state=", ["exec:state", "needs a directory"]),
+    (f"{PLUGIN},state=/proc/x/y", ["exec:state", "/proc/x/y"]),
+    (f"{PLUGIN},env.1=x", ["exec:env.1", "no name"]),
+    (f"{PLUGIN},env.REEVE_STATE_DIR=x", ["exec:env.REEVE_STATE_DIR", "ours"]),
+    (f"{PLUGIN},env.STEERED_DESCRIBE=api7", ["steered describe", "api 7", "api 1"]),
+    (f"{PLUGIN},env.STEERED_DESCRIBE=nameless", ["no name"]),
+    (f"{PLUGIN},env.STEERED_DESCRIBE=idle", ["no list of operations"]),
+    (f"{PLUGIN},env.STEERED_DESCRIBE=text", ["not JSON"]),
+    (f"{PLUGIN},env.STEERED_DESCRIBE=fails", ["exit code 1", "no database here"]),
+    ("/bin/true", ["true describe", "answered nothing"]),
+])
+def test_programs_that_cannot_work_are_refused_at_the_start(spec, words, tmp_path):
+    done = subprocess.run([BINARY, "serve", "--data", str(tmp_path / "d"), "--provisioner", f"exec:{spec}"],
+                          capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stderr
+    assert not list((tmp_path / "d").glob("provisioner/runs/*"))
+
+
+def test_a_path_may_be_relative(daemon_factory, tmp_path):
+    daemon = daemon_factory(provisioner=f"exec:{os.path.relpath(PLUGIN)},state={tmp_path}/s,backups={tmp_path}/b,env.A=1=2")
+    tenant = Tenant(daemon.client())
+    (tmp_path / "s/control").mkdir()
+    (tmp_path / "s/control/provision").write_text("show\n")
+    tenant.running()
+    environment = (tmp_path / "s/environment").read_text().splitlines()
+    assert f"REEVE_BACKUP_DIR={tmp_path}/b" in environment and "A=1=2" in environment
