@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "dev.h"
+#include "frontends/common/refuse.h"
 #include "frontends/http/server.h"
 #include "frontends/ipc/server.h"
 #include "log.h"
@@ -34,6 +35,9 @@ struct daemon {
     struct reeve_engine *engine;
     struct ipc_server *ipc;
     struct ipc_stats ipc_stats; /* for the metrics page */
+    struct door *door;
+    bool door_open;
+    struct door_stats door_stats;
     struct http_server *http;
     char url[128], cloud_url[128];
     unsigned frontends_open;
@@ -76,13 +80,16 @@ static void stop(struct daemon *daemon)
 {
     daemon->stopping = true;
     notify_send("STOPPING=1");
-    daemon->frontends_open = 1U + (daemon->ipc ? 1 : 0) + (daemon->http ? 1 : 0);
+    daemon->frontends_open = 1U + (daemon->ipc ? 1 : 0) + (daemon->http ? 1 : 0) + (daemon->door_open ? 1 : 0);
     if (daemon->http)
         http_server_close(daemon->http, on_frontend_closed, daemon);
     daemon->http = NULL;
     if (daemon->ipc)
         ipc_server_close(daemon->ipc, on_frontend_closed, daemon);
     daemon->ipc = NULL;
+    if (daemon->door_open)
+        door_close(daemon->door, on_frontend_closed, daemon);
+    daemon->door_open = false;
     on_frontend_closed(daemon);
 }
 
@@ -164,6 +171,27 @@ static int open_provisioner(struct daemon *daemon, struct reeve_error *ret_error
     return -REEVE_ERROR_BAD_REQUEST;
 }
 
+/* The door's own files are beside those of the provisioner whose services it is for. */
+static int make_door(struct daemon *daemon, struct reeve_error *ret_error)
+{
+    const struct daemon_options *options = &daemon->options;
+    char state[4400];
+    if (!options->door)
+        return 0;
+    if (!daemon->exec)
+        return refuse_field(ret_error, "door", "is for --provisioner exec:PROGRAM: others have no servers");
+    snprintf(state, sizeof state, "%s/doors", exec_state_directory(daemon->exec));
+    const struct door_settings settings = {.ports = options->door,
+                                           .host = options->door_host,
+                                           .state_dir = state,
+                                           .limits = options->door_limits,
+                                           .log = log_line};
+    const int r = door_new(&settings, &daemon->loop, &daemon->door, ret_error);
+    if (r == 0)
+        exec_set_outcome(daemon->exec, door_outcome, daemon->door);
+    return r;
+}
+
 static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
 {
     const struct daemon_options *options = &daemon->options;
@@ -210,16 +238,23 @@ static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
     return ipc_server_open(&ipc_options_given, &daemon->loop, daemon->engine, &daemon->ipc, ret_error);
 }
 
-/* The counters of the socket, for the metrics page of the HTTP server. */
-static size_t ipc_counters_now(void *arg, const struct counter_type **ret_types, const void **ret_values)
+/* The counters of socket and door, for the metrics page of the HTTP server. */
+static size_t other_counters(void *arg, unsigned index, const struct counter_type **ret_types, const void **ret_values)
 {
     struct daemon *daemon = arg;
-    if (!daemon->ipc)
-        return 0;
-    ipc_server_get_stats(daemon->ipc, &daemon->ipc_stats);
-    *ret_types = ipc_counters;
-    *ret_values = &daemon->ipc_stats;
-    return ipc_counters_count;
+    if (index == 0 && daemon->ipc) {
+        ipc_server_get_stats(daemon->ipc, &daemon->ipc_stats);
+        *ret_types = ipc_counters;
+        *ret_values = &daemon->ipc_stats;
+        return ipc_counters_count;
+    }
+    if (index == 1 && daemon->door) {
+        door_get_stats(daemon->door, &daemon->door_stats);
+        *ret_types = door_counters;
+        *ret_values = &daemon->door_stats;
+        return door_counters_count;
+    }
+    return 0;
 }
 
 /* The first address of each dialect is the one that is told. */
@@ -249,7 +284,7 @@ static int open_http(struct daemon *daemon, struct reeve_error *ret_error)
         .limits = options->http_limits,
         .log_level = options->log_level_number,
         .log = log_line,
-        .extra_counters = ipc_counters_now,
+        .extra_counters = other_counters,
         .extra_arg = daemon,
     };
     if (!options->http && !options->http_cloud)
@@ -309,11 +344,18 @@ static int serve(struct daemon *daemon, struct reeve_error *ret_error)
 {
     int r = open_provisioner(daemon, ret_error);
     if (r == 0)
+        r = make_door(daemon, ret_error);
+    if (r == 0)
         r = open_engine(daemon, ret_error);
     if (r < 0)
         return r;
     start_handles(daemon);
-    r = open_ipc(daemon, ret_error);
+    if (daemon->door) {
+        r = door_start(daemon->door, daemon->engine, ret_error);
+        daemon->door_open = true;
+    }
+    if (r == 0)
+        r = open_ipc(daemon, ret_error);
     if (r == 0)
         r = open_http(daemon, ret_error);
     const struct dev_addresses addresses = {.data_dir = daemon->options.data_dir,
@@ -367,6 +409,7 @@ int daemon_main(int argc, char **argv)
     exec_close(daemon.exec);
     uv_run(&daemon.loop, UV_RUN_DEFAULT);
     exec_free(daemon.exec);
+    door_free(daemon.door);
     uv_loop_close(&daemon.loop);
     if (daemon.exit_code == 0)
         log_format(REEVE_LOG_INFO, "stopped");

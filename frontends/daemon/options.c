@@ -31,6 +31,9 @@ static const struct text_option {
     TEXTS(http_cloud, "http-cloud", "ADDR:PORT", "the same, cloud dialect; --dev: 127.0.0.1:2023 [::1]:2023"),
     TEXT(http_certificate, "http-cert", "FILE", "TLS certificate chain (PEM) for all of them; SIGHUP reads it again"),
     TEXT(http_key, "http-key", "FILE", "its key (PEM)"),
+    TEXT(door, "door", "ADDR:FIRST-LAST",
+         "public ports of services, owned by reeve: idle services wake on connect; for exec"),
+    TEXT(door_host, "door-host", "NAME", "how clients are told to reach them; default the address of --door"),
     TEXT(provisioner, "provisioner", "NAME[:SETTINGS]", "what does the work; default simulated, see below"),
     TEXT(config_path, "config", "FILE", "configuration file: lines of key = value, the keys are these flags"),
     TEXT(socket_mode, "socket-mode", "OCTAL", "access mode of the socket; default 0600"),
@@ -55,7 +58,7 @@ struct number_table {
     const char *title;
 };
 
-#define TABLES 3
+#define TABLES 4
 
 static void number_tables(struct number_table ret_tables[TABLES])
 {
@@ -65,6 +68,8 @@ static void number_tables(struct number_table ret_tables[TABLES])
                                           "Socket"};
     ret_tables[2] = (struct number_table){http_options, http_options_count,
                                           offsetof(struct daemon_options, http_limits), "HTTP"};
+    ret_tables[3] = (struct number_table){door_options, door_options_count,
+                                          offsetof(struct daemon_options, door_limits), "Door"};
 }
 
 /* ---- Finding a row ---- */
@@ -326,7 +331,8 @@ static int finish(struct daemon_options *options, struct reeve_error *ret_error)
 int daemon_options_read(struct daemon_options *options, int argc, char **argv, struct reeve_error *ret_error)
 {
     *options = (struct daemon_options){0};
-    options->given = calloc(TEXT_COUNT + schema_options_count + ipc_options_count + http_options_count, sizeof(bool));
+    options->given = calloc(
+        TEXT_COUNT + schema_options_count + ipc_options_count + http_options_count + door_options_count, sizeof(bool));
     if (!options->given)
         return refuse_field(ret_error, "", "out of memory");
     for (int i = 1; i < argc; i++) {

@@ -4,16 +4,19 @@
 
 #include "frontends/http/server.h"
 #include "frontends/ipc/server.h"
+#include "provisioners/door/door.h"
 
 struct daemon_options {
     char *data_dir, *socket_path, *provisioner, *config_path, *catalogue, *endpoint_domain;
     char *socket_mode, *socket_owner, *socket_group, *allowed_users, *allowed_groups;
     char *log_format, *log_level;
     char *http, *http_cloud, *http_certificate, *http_key;
+    char *door, *door_host;
     bool dev, insecure, help;
     struct reeve_limits limits;
     struct ipc_limits ipc_limits;
     struct http_limits http_limits;
+    struct door_limits door_limits;
 
     /* made of the above */
     enum reeve_log_level log_level_number;

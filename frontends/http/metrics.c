@@ -104,12 +104,12 @@ void metrics_run(struct http_exchange *exchange)
     put_states(out, server->engine);
     put_counters(out, http_counters, http_counters_count, &http);
     put_routes(out, server);
-    if (server->extra_counters) {
-        const struct counter_type *types;
-        const void *values;
-        const size_t count = server->extra_counters(server->extra_arg, &types, &values);
+    const struct counter_type *types;
+    const void *values;
+    size_t count;
+    for (unsigned i = 0;
+         server->extra_counters && (count = server->extra_counters(server->extra_arg, i, &types, &values)); i++)
         put_counters(out, types, count, values);
-    }
     if (out->failed)
         refuse(exchange, REEVE_ERROR_NO_MEMORY, "", "out of memory");
     else

@@ -45,8 +45,9 @@ struct http_server_options {
     reeve_log_cb log; /* NULL: no log */
     void *log_arg;
     enum reeve_log_level log_level; /* 0: REEVE_LOG_INFO */
-    /* More lines for the metrics page, in the text format of Prometheus; may be NULL. */
-    size_t (*extra_counters)(void *arg, const struct counter_type **ret_types, const void **ret_values);
+    /* More counters for the metrics page, table by table: returns how many the index-th one has, 0 behind the last; may
+     * be NULL. */
+    size_t (*extra_counters)(void *arg, unsigned index, const struct counter_type **ret_types, const void **ret_values);
     void *extra_arg;
 };
 

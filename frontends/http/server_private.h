@@ -49,7 +49,7 @@ struct http_server {
     reeve_log_cb log;
     void *log_arg;
     enum reeve_log_level log_level;
-    size_t (*extra_counters)(void *arg, const struct counter_type **ret_types, const void **ret_values);
+    size_t (*extra_counters)(void *arg, unsigned index, const struct counter_type **ret_types, const void **ret_values);
     void *extra_arg;
 
     uv_loop_t *loop;

@@ -27,6 +27,8 @@ struct exec {
     struct reeve_engine *engine;
     uv_loop_t *loop;
     reeve_log_cb log;
+    exec_outcome_cb on_outcome; /* may be NULL */
+    void *outcome_arg;
     int lock; /* on the state directory */
     struct link runs;
     uv_timer_t tick;    /* active while there are runs */
@@ -117,6 +119,9 @@ static void report_end(struct run *run)
     static const struct reeve_outcome cancelled = {.status = REEVE_OUTCOME_STATUS_CANCELLED};
     struct answer answer;
     answer_read(&answer, run->directory);
+    if (run->exec->on_outcome && !run->cancelled)
+        run->exec->on_outcome(run->exec->outcome_arg, &run->owner.organization_id, &run->owner.service_id, run->kind,
+                              &answer.outcome);
     const bool done = answer.outcome.status == REEVE_OUTCOME_STATUS_DONE;
     if (report(run, run->cancelled ? &cancelled : &answer.outcome)) {
         keep_log(run, run->cancelled ? "cancelled" : answer.end);
@@ -458,6 +463,17 @@ int exec_new(const char *spec, const char *data_dir, struct uv_loop_s *loop, ree
 const struct reeve_provisioner *exec_provisioner(struct exec *exec)
 {
     return &exec->provisioner;
+}
+
+void exec_set_outcome(struct exec *exec, exec_outcome_cb on_outcome, void *arg)
+{
+    exec->on_outcome = on_outcome;
+    exec->outcome_arg = arg;
+}
+
+const char *exec_state_directory(const struct exec *exec)
+{
+    return exec->config.state;
 }
 
 void exec_set_engine(struct exec *exec, struct reeve_engine *engine)

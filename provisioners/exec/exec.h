@@ -16,6 +16,13 @@ int exec_new(const char *spec, const char *data_dir, struct uv_loop_s *loop, ree
              struct reeve_error *ret_error);
 /* For struct reeve_options. */
 const struct reeve_provisioner *exec_provisioner(struct exec *exec);
+/* What is called with each outcome before the engine is told: may change it (a door puts its own endpoints in). */
+typedef void (*exec_outcome_cb)(void *arg, const struct reeve_uuid *organization_id,
+                                const struct reeve_uuid *service_id, enum reeve_operation_kind kind,
+                                struct reeve_outcome *outcome);
+void exec_set_outcome(struct exec *exec, exec_outcome_cb on_outcome, void *arg);
+/* Where it keeps what it has to know again. */
+const char *exec_state_directory(const struct exec *exec);
 /* The engine to answer to, right after reeve_open(). */
 void exec_set_engine(struct exec *exec, struct reeve_engine *engine);
 /* Append what the program that does or did an operation wrote: its log, and its lines of progress. False: nothing is
