@@ -580,3 +580,66 @@ def test_a_path_may_be_relative(daemon_factory, tmp_path):
     tenant.running()
     environment = (tmp_path / "s/environment").read_text().splitlines()
     assert f"REEVE_BACKUP_DIR={tmp_path}/b" in environment and "A=1=2" in environment
+
+
+# Trying programs out
+
+
+def check(*arguments):
+    done = subprocess.run([BINARY, "provisioner", "check", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_the_example_passes_the_check():
+    code, lines = check(PLUGIN.parents[3] / "examples/provisioner/sleeper", "--seed", "20261123", "--rounds", "2")
+    assert code == 0, "\n".join(lines)
+    assert lines[-1].endswith("passed, 0 failed") and int(lines[-1].split()[0]) > 70
+    assert "seed 20261123" in lines[0] and all(line.startswith("ok    ") for line in lines[1:-1])
+
+
+def failed(lines):
+    return [line[6:] for line in lines if line.startswith("FAIL")]
+
+
+def test_what_takes_any_request_fails_the_check(tmp_path):
+    code, lines = check(PLUGIN, "--state", tmp_path / "s", "--rounds", "0")
+    assert code == 1
+    wrong = failed(lines)
+    assert [line.split(":")[0] for line in wrong if "exit code 65" in line] == [
+        "input that is empty", "input that is not JSON", "input that is no object", "input without serviceId",
+        "input without operationId", "input without the service", "a serviceId that is no UUID",
+        "an operationId that is no UUID"]
+    assert len([line for line in wrong if "exit code 69" in line]) == 2
+    assert len([line for line in wrong if line.startswith("health")]) == 3
+
+
+@pytest.mark.parametrize("fault, words", [
+    ("moody", "describe: another answer"),
+    ("another", "provision: the same operation again gives another answer"),
+    ("logs", "secrets: the password's hash was seen in the log"),
+    ("arguments", "secrets: the password's hash was seen in the arguments of process "),
+    ("crash", "provision: fails: signal 11 (Segmentation fault)"),
+    ("full", "the log ends with: no disk"),
+    ("leave", "processes are left"),
+])
+def test_what_breaks_a_rule_is_found(fault, words, tmp_path):
+    code, lines = check(PLUGIN.parent / "faulty", "--env", f"FAULT={fault}", "--state", tmp_path / "s", "--rounds", "1")
+    assert code == 1 and any(words in line for line in failed(lines)), "\n".join(lines)
+    for pid in processes():
+        try:
+            if f"REEVE_STATE_DIR={tmp_path}/s\0".encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("arguments", [[], ["--seed"], ["--seed", "x", PLUGIN], [PLUGIN, PLUGIN], ["--speed", "3", PLUGIN],
+                                       ["--timeout", "0", PLUGIN], [f"{PLUGIN},state=x"]])
+def test_wrong_words_of_the_check_are_told(arguments):
+    done = subprocess.run([BINARY, "provisioner", "check", *map(str, arguments)], capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 2 and "usage: reeve provisioner check" in done.stderr
+
+
+def test_a_program_that_is_not_there_fails_the_check():
+    code, lines = check("/no/such/program")
+    assert code == 1 and "No such file" in failed(lines)[0]
