@@ -37,19 +37,24 @@ static bool contains(const char *path, const char *text)
     return found;
 }
 
+static int is_process(const struct dirent *entry)
+{
+    return entry->d_name[0] >= '1' && entry->d_name[0] <= '9';
+}
+
 /* Calls look for each process but our own; its directory is /proc/NAME. */
 static void each_process(void (*look)(void *arg, const char *name), void *arg)
 {
     char self[16];
-    DIR *directory = opendir("/proc");
-    const struct dirent *entry;
+    struct dirent **names = NULL;
     snprintf(self, sizeof self, "%d", (int)getpid());
-    while (directory && (entry = readdir(directory))) {
-        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && strcmp(entry->d_name, self) != 0)
-            look(arg, entry->d_name);
+    const int count = scandir("/proc", &names, is_process, NULL);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(names[i]->d_name, self) != 0)
+            look(arg, names[i]->d_name);
+        free(names[i]);
     }
-    if (directory)
-        closedir(directory);
+    free(names);
 }
 
 static void look_for_secret(void *arg, const char *name)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import select
 import signal
 import stat
@@ -39,9 +40,9 @@ def wait_process(pidfd):
 class Stage:
     """A daemon with the steered plugin, and a hand on what the plugin does."""
 
-    def __init__(self, daemon_factory, *arguments, **options):
+    def __init__(self, daemon_factory, *arguments, settings="", **options):
         self.daemon = daemon_factory("--retry-min-ms", "1", "--retry-max-ms", "20", "--log-level", "debug", *arguments,
-                                     provisioner=f"exec:{PLUGIN}", start=False, **options)
+                                     provisioner=f"exec:{PLUGIN}{settings}", start=False, **options)
         self.state = self.daemon.data / "provisioner"
         self.control = self.state / "control"
         for directory in (self.daemon.data, self.state, self.control):
@@ -433,6 +434,54 @@ def test_an_adopted_program_is_ended_when_its_operation_is_given_up(stage):
     stage.rpc.call("service.stop", **stage.tenant.of(service))
     wait_process(program)
     stage.tenant.wait_state(service, "stopped")
+    stage.assert_nothing_left()
+
+
+def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs(stage):
+    service = stage.tenant.running()
+    stage.will("backup", "deaf")
+    stage.rpc.call("backup.create", **stage.tenant.of(service))
+    program = stage.wait_started()
+    ended = os.pidfd_open(program)
+    own = list(stage.daemon.arguments)
+    stage.daemon.kill()
+    stage.daemon.arguments[stage.daemon.arguments.index("--provisioner") + 1] = "none"
+    stage.again(kill=False)
+    stage.rpc.call("service.stop", **stage.tenant.of(service))
+    assert stage.daemon.stop() == 0 and status_of(program)
+    stage.daemon.arguments = own
+    stage.again(kill=False)
+    stage.tenant.wait_state(service, "stopped")
+    wait_process(ended)
+    assert "is not wanted any more" in stage.daemon.log()
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("seed", [int(os.environ.get("SEED", "20261123"))])
+def test_daemons_that_are_killed_at_any_moment(daemon_factory, seed):
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
+    stage = Stage(daemon_factory, settings=",env.STEERED_ALONE=yes")
+    services = []
+    for _ in range(12):
+        services += [stage.tenant.create() for _ in range(3)]
+        for service in chance.sample(services, len(services) // 2):
+            try:
+                stage.rpc.call(chance.choice(["service.stop", "service.start", "backup.create"]), **stage.tenant.of(service))
+            except RpcError as error:
+                assert error.code == "CONFLICT"
+        for _ in range(chance.randrange(30)):  # let it get on with it
+            stage.rpc.call("operation.list", organizationId=stage.tenant.id)
+        stage.again()
+    number = stage.rpc.call("event.watch", organizationId=stage.tenant.id)["watch"]
+    while stage.rpc.call("operation.list", organizationId=stage.tenant.id)["items"]:
+        stage.rpc.next_events(60, number)
+    states = {stage.tenant.get(service)["state"] for service in services}
+    assert states <= {"running", "stopped"}, states
+    assert not (stage.state / "overlaps").exists()
+    assert not [event for event in stage.rpc.call("event.list")["items"] if event["type"] in ("service_retry", "backup_retry")]
+    lines = (stage.state / "ran").read_text().split("\n")
+    assert len(set(lines)) == len(lines), "something ran twice"
     stage.assert_nothing_left()
 
 
