@@ -48,7 +48,7 @@ static void each_process(void (*look)(void *arg, const char *name), void *arg)
     char self[16];
     struct dirent **names = NULL;
     snprintf(self, sizeof self, "%d", (int)getpid());
-    const int count = scandir("/proc", &names, is_process, NULL);
+    const int count = scandir("/proc", &names, is_process, alphasort);
     for (int i = 0; i < count; i++) {
         if (strcmp(names[i]->d_name, self) != 0)
             look(arg, names[i]->d_name);

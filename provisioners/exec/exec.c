@@ -390,7 +390,7 @@ static void find_runs(struct exec *exec)
     char runs[FILES_PATH_MAX], path[FILES_PATH_MAX];
     files_path(runs, "%s/runs", exec->config.state);
     struct dirent **names = NULL;
-    const int count = scandir(runs, &names, is_no_dot, NULL);
+    const int count = scandir(runs, &names, is_no_dot, alphasort);
     for (int i = 0; i < count; i++) {
         struct run *run = run_find(exec, exec->loop, runs, names[i]->d_name, on_ended);
         files_path(path, "%s/%s", runs, names[i]->d_name);
