@@ -4,7 +4,7 @@
 
 #include "cli.h"
 
-static const char others[] = "serve watch stats snapshot check completion openapi help version";
+static const char others[] = "serve watch stats snapshot check provisioner completion openapi help version";
 
 /* Calls print for each noun once. */
 static void each_noun(void (*print)(const char *noun))

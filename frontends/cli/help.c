@@ -11,6 +11,18 @@ static const char global_flags[] =
     "  --json                 for programs: answers as they are sent, lists as one object a line\n"
     "  --help                 what the command does and takes\n";
 
+static const char *const others[][2] = {
+    {"watch", "show events as they happen"},
+    {"stats", "what the engine counts"},
+    {"snapshot PATH", "copy the store to a new directory, while it serves"},
+    {"check [DIR]", "verify the store, through the daemon or of a directory"},
+    {"provisioner check PROGRAM", "try out a plugin for `serve --provisioner exec:PROGRAM`"},
+    {"openapi [plain|cloud]", "print the HTTP API as an OpenAPI document"},
+    {"completion bash|zsh|fish", "print what a shell needs to complete commands"},
+    {"help [NOUN [VERB]]", "this, or more of one command"},
+    {"version", "print the version"},
+};
+
 void help_all(void)
 {
     char noun[32], verb[32], last[32] = "";
@@ -26,13 +38,10 @@ void help_all(void)
         snprintf(words, sizeof words, "%s %s", strcmp(noun, "organization") == 0 ? "org" : noun, verb);
         printf("  %-30s %s\n", words, command->help);
     }
-    printf("\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n  %-30s %s\n\n",
-           "watch", "show events as they happen", "stats", "what the engine counts", "snapshot PATH",
-           "copy the store to a new directory, while it serves", "check [DIR]",
-           "verify the store, through the daemon or of a directory", "openapi [plain|cloud]",
-           "print the HTTP API as an OpenAPI document", "completion bash|zsh|fish",
-           "print what a shell needs to complete commands", "help [NOUN [VERB]]", "this, or more of one command",
-           "version", "print the version");
+    printf("\n");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        printf("  %-30s %s\n", others[i][0], others[i][1]);
+    printf("\n");
     printf("%s  --wait                 wait for the end of what was started, show how it goes\n"
            "  --timeout SECONDS      wait that long at the most\n\n"
            "Exit codes: 0 done, 1 refused, 2 usage, 3 no daemon there, 4 waited and it failed, 5 waited too long,\n"

@@ -247,7 +247,7 @@ static void on_orphan(uv_signal_t *handle, int number)
 
 /* ---- The provisioner ---- */
 
-static struct run *find(struct exec *exec, const struct reeve_uuid *operation_id)
+static struct run *find(const struct exec *exec, const struct reeve_uuid *operation_id)
 {
     for (struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
         struct run *run = link_owner(at, struct run, link);
@@ -257,9 +257,11 @@ static struct run *find(struct exec *exec, const struct reeve_uuid *operation_id
     return NULL;
 }
 
-/* Is a run of the same service being ended? What works on backups works on another one. */
-static bool is_blocked(const struct exec *exec, const struct reeve_task *task)
+/* Is a run of the same operation or service being ended? What deletes backups does not stand in the way of others. */
+static bool is_blocked(struct exec *exec, const struct reeve_task *task)
 {
+    if (find(exec, &task->operation_id))
+        return true;
     for (const struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
         const struct run *run = link_owner(at, const struct run, link);
         if (run->alive && run->cancelled && run->kind != REEVE_OPERATION_KIND_DELETE_BACKUP &&
@@ -383,24 +385,27 @@ static int lock_state(struct exec *exec, struct reeve_error *ret_error)
     return 0;
 }
 
+static int is_no_dot(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.';
+}
+
 static void find_runs(struct exec *exec)
 {
     char runs[FILES_PATH_MAX], path[FILES_PATH_MAX];
     files_path(runs, "%s/runs", exec->config.state);
-    DIR *directory = opendir(runs);
-    const struct dirent *entry;
-    while (directory && (entry = readdir(directory))) {
-        if (entry->d_name[0] == '.')
-            continue;
-        struct run *run = run_find(exec, exec->loop, runs, entry->d_name, on_ended);
-        files_path(path, "%s/%s", runs, entry->d_name);
+    struct dirent **names = NULL;
+    const int count = scandir(runs, &names, is_no_dot, alphasort);
+    for (int i = 0; i < count; i++) {
+        struct run *run = run_find(exec, exec->loop, runs, names[i]->d_name, on_ended);
+        files_path(path, "%s/%s", runs, names[i]->d_name);
         if (run)
             add(exec, run);
         else
             files_remove(path); /* nothing can have run in it */
+        free(names[i]);
     }
-    if (directory)
-        closedir(directory);
+    free(names);
 }
 
 static void open_handles(struct exec *exec)

@@ -40,6 +40,11 @@ def test_the_program_in_the_readme_is_the_one_that_is_built():
     assert program in blocks
 
 
+def test_the_provisioner_in_the_documents_is_the_one_that_is_checked():
+    program = (ROOT / "examples/provisioner/sleeper").read_text()
+    assert program in re.findall(r"```python\n(.*?)```", (ROOT / "docs/provisioners.md").read_text(), re.S)
+
+
 def test_every_file_the_architecture_names_exists():
     text = (ROOT / "ARCHITECTURE.md").read_text()
     names = set(re.findall(r"`((?:engine|schemas|frontends|provisioners|bench|tests|examples|docs)/[\w./-]*\w)`", text))

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import select
 import signal
 import stat
@@ -39,9 +40,9 @@ def wait_process(pidfd):
 class Stage:
     """A daemon with the steered plugin, and a hand on what the plugin does."""
 
-    def __init__(self, daemon_factory, *arguments, **options):
+    def __init__(self, daemon_factory, *arguments, settings="", **options):
         self.daemon = daemon_factory("--retry-min-ms", "1", "--retry-max-ms", "20", "--log-level", "debug", *arguments,
-                                     provisioner=f"exec:{PLUGIN}", start=False, **options)
+                                     provisioner=f"exec:{PLUGIN}{settings}", start=False, **options)
         self.state = self.daemon.data / "provisioner"
         self.control = self.state / "control"
         for directory in (self.daemon.data, self.state, self.control):
@@ -436,6 +437,54 @@ def test_an_adopted_program_is_ended_when_its_operation_is_given_up(stage):
     stage.assert_nothing_left()
 
 
+def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs(stage):
+    service = stage.tenant.running()
+    stage.will("backup", "deaf")
+    stage.rpc.call("backup.create", **stage.tenant.of(service))
+    program = stage.wait_started()
+    ended = os.pidfd_open(program)
+    own = list(stage.daemon.arguments)
+    stage.daemon.kill()
+    stage.daemon.arguments[stage.daemon.arguments.index("--provisioner") + 1] = "none"
+    stage.again(kill=False)
+    stage.rpc.call("service.stop", **stage.tenant.of(service))
+    assert stage.daemon.stop() == 0 and status_of(program)
+    stage.daemon.arguments = own
+    stage.again(kill=False)
+    stage.tenant.wait_state(service, "stopped")
+    wait_process(ended)
+    assert "is not wanted any more" in stage.daemon.log()
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("seed", [int(os.environ.get("SEED", "20261123"))])
+def test_daemons_that_are_killed_at_any_moment(daemon_factory, seed):
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
+    stage = Stage(daemon_factory, settings=",env.STEERED_ALONE=yes")
+    services = []
+    for _ in range(12):
+        services += [stage.tenant.create() for _ in range(3)]
+        for service in chance.sample(services, len(services) // 2):
+            try:
+                stage.rpc.call(chance.choice(["service.stop", "service.start", "backup.create"]), **stage.tenant.of(service))
+            except RpcError as error:
+                assert error.code == "CONFLICT"
+        for _ in range(chance.randrange(30)):  # let it get on with it
+            stage.rpc.call("operation.list", organizationId=stage.tenant.id)
+        stage.again()
+    number = stage.rpc.call("event.watch", organizationId=stage.tenant.id)["watch"]
+    while stage.rpc.call("operation.list", organizationId=stage.tenant.id)["items"]:
+        stage.rpc.next_events(60, number)
+    states = {stage.tenant.get(service)["state"] for service in services}
+    assert states <= {"running", "stopped"}, states
+    assert not (stage.state / "overlaps").exists()
+    assert not [event for event in stage.rpc.call("event.list")["items"] if event["type"] in ("service_retry", "backup_retry")]
+    lines = (stage.state / "ran").read_text().split("\n")
+    assert len(set(lines)) == len(lines), "something ran twice"
+    stage.assert_nothing_left()
+
+
 def test_a_second_daemon_is_kept_from_the_state_of_the_first(stage, tmp_path):
     done = subprocess.run([BINARY, "serve", "--data", str(tmp_path / "other"), "--provisioner",
                            f"exec:{PLUGIN},state={stage.state}"], capture_output=True, text=True, timeout=SECONDS)
@@ -580,3 +629,66 @@ def test_a_path_may_be_relative(daemon_factory, tmp_path):
     tenant.running()
     environment = (tmp_path / "s/environment").read_text().splitlines()
     assert f"REEVE_BACKUP_DIR={tmp_path}/b" in environment and "A=1=2" in environment
+
+
+# Trying programs out
+
+
+def check(*arguments):
+    done = subprocess.run([BINARY, "provisioner", "check", *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_the_example_passes_the_check():
+    code, lines = check(PLUGIN.parents[3] / "examples/provisioner/sleeper", "--seed", "20261123", "--rounds", "2")
+    assert code == 0, "\n".join(lines)
+    assert lines[-1].endswith("passed, 0 failed") and int(lines[-1].split()[0]) > 70
+    assert "seed 20261123" in lines[0] and all(line.startswith("ok    ") for line in lines[1:-1])
+
+
+def failed(lines):
+    return [line[6:] for line in lines if line.startswith("FAIL")]
+
+
+def test_what_takes_any_request_fails_the_check(tmp_path):
+    code, lines = check(PLUGIN, "--state", tmp_path / "s", "--rounds", "0")
+    assert code == 1
+    wrong = failed(lines)
+    assert [line.split(":")[0] for line in wrong if "exit code 65" in line] == [
+        "input that is empty", "input that is not JSON", "input that is no object", "input without serviceId",
+        "input without operationId", "input without the service", "a serviceId that is no UUID",
+        "an operationId that is no UUID"]
+    assert len([line for line in wrong if "exit code 69" in line]) == 2
+    assert len([line for line in wrong if line.startswith("health")]) == 3
+
+
+@pytest.mark.parametrize("fault, words", [
+    ("moody", "describe: another answer"),
+    ("another", "provision: the same operation again gives another answer"),
+    ("logs", "secrets: the password's hash was seen in the log"),
+    ("arguments", "secrets: the password's hash was seen in the arguments of process "),
+    ("crash", "provision: fails: signal 11 (Segmentation fault)"),
+    ("full", "the log ends with: no disk"),
+    ("leave", "processes are left"),
+])
+def test_what_breaks_a_rule_is_found(fault, words, tmp_path):
+    code, lines = check(PLUGIN.parent / "faulty", "--env", f"FAULT={fault}", "--state", tmp_path / "s", "--rounds", "1")
+    assert code == 1 and any(words in line for line in failed(lines)), "\n".join(lines)
+    for pid in processes():
+        try:
+            if f"REEVE_STATE_DIR={tmp_path}/s\0".encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("arguments", [[], ["--seed"], ["--seed", "x", PLUGIN], [PLUGIN, PLUGIN], ["--speed", "3", PLUGIN],
+                                       ["--timeout", "0", PLUGIN], [f"{PLUGIN},state=x"]])
+def test_wrong_words_of_the_check_are_told(arguments):
+    done = subprocess.run([BINARY, "provisioner", "check", *map(str, arguments)], capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 2 and "usage: reeve provisioner check" in done.stderr
+
+
+def test_a_program_that_is_not_there_fails_the_check():
+    code, lines = check("/no/such/program")
+    assert code == 1 and "No such file" in failed(lines)[0]
