@@ -50,6 +50,11 @@ static void fill(const struct record_type *type, void *record, struct arena *are
             memcpy(target, &number, sizeof number);
             break;
         }
+        case FIELD_WORDS: {
+            const uint64_t mask = UINT64_C(1) << field->words->values[0].number;
+            memcpy(target, &mask, sizeof mask);
+            break;
+        }
         case FIELD_OBJ:
             fill(field->record, target, arena, density);
             break;
