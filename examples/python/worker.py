@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
-"""Do the operations of `reeve serve --provisioner workers`, by printing them and sleeping. Run as many as you like:
+"""Do the operations of `reeve serve --provisioner workers` by sleeping so many seconds. Run as many as you like:
 
     reeve serve --dev --provisioner workers &
     python3 examples/python/worker.py reeve-dev/reeve.sock 2
-
-The last argument is how many seconds an operation takes. Needs Python 3 and the msgpack package.
 """
 
 import select
@@ -22,42 +20,40 @@ class Client:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.connect(path)
-        self.unpacker = msgpack.Unpacker()
-        self.last_id, self.operations, self.cancelled = 0, [], set()
+        self.unpacker, self.last_id, self.operations, self.cancelled = msgpack.Unpacker(), 0, [], set()
 
-    def receive(self, seconds=None):
-        """The next message if it is a response, else None; what is told is kept."""
+    def receive(self, seconds=None):  # the next message if it is a response, else None
         while not (message := next(self.unpacker, None)):
             if not select.select([self.socket], [], [], seconds)[0]:
                 return None
-            data = self.socket.recv(65536)
-            if not data:
+            if not (data := self.socket.recv(65536)):
                 sys.exit("the server has closed the connection")
             self.unpacker.feed(data)
-        if message[0] == 2 and message[1] == "worker.operation":
-            self.operations.append((message[2][0]["lease"], message[2][0]["operation"]))
-        elif message[0] == 2 and message[1] == "worker.cancelled":
+        if message[0] == 1:
+            return message
+        if message[1] == "worker.operation":
+            self.operations.append(message[2][0])
+        else:
             self.cancelled.add(message[2][0]["lease"])
-        return message if message[0] == 1 else None
 
     def call(self, method, **params):
         self.last_id += 1
         self.socket.sendall(msgpack.packb([0, self.last_id, method, [params]]))
         while not (message := self.receive()):
             pass
-        if message[2] and message[2].get("field") != "lease":  # that has ended: somebody else does the operation now
+        if message[2] and message[2].get("field") != "lease":
             sys.exit(f"{method}: {message[2]['code']}: {message[2]['message']}")
-        return message[3]
+        return message[3]  # None where the lease has ended: somebody else does the operation now
 
 
 def work(client, lease, seconds, renew_seconds):
     """The place for the real work. It must be as good when it is done twice: the same id may come again."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        client.call("worker.progress", lease=lease, done=int(1000 * (seconds - left)), total=int(1000 * seconds))
-        client.receive(min(left, renew_seconds))
-        if lease in client.cancelled:
+        told = client.call("worker.progress", lease=lease, text=f"sleeping for {left:.1f} more seconds")
+        if told is None or lease in client.cancelled:
             return "cancelled"
+        client.receive(min(left, renew_seconds))
     return "done"
 
 
@@ -67,7 +63,8 @@ def main():
     while True:
         while not client.operations:
             client.receive()
-        lease, operation = client.operations.pop(0)
+        told = client.operations.pop(0)
+        lease, operation = told["lease"], told["operation"]
         print(f"-> {operation['kind']} of {operation['serviceId']}, attempt {operation['attempt']}", flush=True)
         status = work(client, lease, seconds, renew_seconds)
         client.call("worker.finish", lease=lease, status=status)
