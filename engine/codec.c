@@ -314,7 +314,7 @@ static void wire_words(const struct field *field, uint64_t mask, msgpack_packer 
 {
     uint32_t count = 0;
     for (unsigned i = 0; i < field->words->count; i++)
-        count += mask >> field->words->values[i].number & 1;
+        count += (mask & UINT64_C(1) << field->words->values[i].number) != 0;
     msgpack_pack_array(packer, count);
     for (unsigned i = 0; i < field->words->count; i++) {
         const struct enum_value *word = &field->words->values[i];
