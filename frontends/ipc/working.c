@@ -352,7 +352,7 @@ static bool check_endpoints(const struct reeve_endpoint_list *endpoints, struct 
 {
     for (size_t i = 0; i < endpoints->count; i++) {
         const char *name, *problem = check_endpoint(&endpoints->items[i], &name);
-        char field[40];
+        char field[64];
         if (!problem)
             continue;
         snprintf(field, sizeof field, "endpoints[%zu].%s", i, name);
