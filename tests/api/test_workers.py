@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -456,6 +457,73 @@ def test_fifty_services_with_five_workers(daemon, tenant):
     for service in services:
         tenant.wait_state(service, "running")
     assert min(done) >= 8, done
+
+
+class Careless(Worker):
+    """Does what it has taken, or loses it in any of the ways in which that can happen."""
+
+    def __init__(self, daemon):
+        super().__init__(daemon, max=3)
+        self.daemon, self.leases, self.forgotten = daemon, {}, set()
+
+    def step(self, dice, holders, careless=True):
+        for name, part in [n for n in self.rpc.notifications if n[0].startswith("worker.")]:
+            self.rpc.notifications.remove((name, part))
+            if name == "worker.operation":
+                self.note(part["lease"], part["operation"]["id"], holders)
+        for lease in list(self.leases):
+            luck = dice.random() if careless else 1
+            if luck < 0.1:
+                self.forgotten.add(lease)
+                del self.leases[lease]
+                continue
+            if luck < 0.15:
+                self.rpc.close()
+                self.__init__(self.daemon)
+                return
+            if luck < 0.2:
+                self.rpc.call("worker.unsubscribe", worker=self.number)
+                self.subscribe(max=3)
+            status = "retry" if luck < 0.3 else "done"
+            try:
+                self.finish(lease, status, **({"code": "luck"} if status == "retry" else {}))
+            except RpcError as error:
+                assert error.code == "NOT_FOUND" and error.field == "lease"
+            del self.leases[lease]
+        self.rpc.call("hello")
+
+    def note(self, lease, operation, holders):
+        """Nobody else has it: whoever had it before can say nothing any more."""
+        if operation in holders:
+            before, old = holders[operation]
+            if old in before.leases or old in before.forgotten:
+                assert refused(before.progress, old).code == "NOT_FOUND"
+        holders[operation] = (self, lease)
+        self.leases[lease] = operation
+
+
+def test_careless_workers_bring_everything_to_its_end(daemon_factory):
+    daemon = daemon_factory("--retry-min-ms", 1, "--retry-max-ms", 2, "--operation-attempts-max", 1000,
+                            "--cancel-grace-ms", 100, provisioner="workers:lease-ms=250")
+    tenant = Tenant(daemon.client())
+    dice, holders = random.Random(7), {}
+    workers = [Careless(daemon) for _ in range(6)]
+    services = [tenant.create(f"s{i}") for i in range(20)]
+    for _ in range(60):
+        service = dice.choice(services)
+        try:
+            tenant.rpc.call(dice.choice(["service.stop", "service.start"]), **tenant.of(service))
+        except RpcError as error:
+            assert error.code == "CONFLICT"
+        for worker in workers:
+            worker.step(dice, holders)
+    while tenant.rpc.call("stats")["operationsInFlight"] or any("operation" in tenant.get(s) for s in services):
+        for worker in workers:
+            worker.step(dice, holders, careless=False)
+    assert {tenant.get(service)["state"] for service in services} <= {"running", "stopped"}
+    assert tenant.rpc.call("check")["findingsCount"] == 0
+    assert tenant.rpc.call("stats")["ipcWorkers"] == 6
+    assert daemon.stop() == 0
 
 
 def test_the_example(daemon, tenant):
