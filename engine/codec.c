@@ -54,6 +54,7 @@ bool codec_is_empty(const struct field *field, const void *record)
     case FIELD_U64:
     case FIELD_TIME:
     case FIELD_STAMP:
+    case FIELD_WORDS:
         return get_u64(record, field) == 0;
     case FIELD_UUID:
         return memcmp(at(record, field), &nil, sizeof nil) == 0;
@@ -98,6 +99,7 @@ static void store_value(const struct field *field, const void *record, msgpack_p
     case FIELD_U64:
     case FIELD_TIME:
     case FIELD_STAMP:
+    case FIELD_WORDS:
         msgpack_pack_uint64(packer, get_u64(record, field));
         break;
     case FIELD_UUID:
@@ -202,6 +204,7 @@ static int load_value(const struct field *field, const msgpack_object *value, st
     case FIELD_U64:
     case FIELD_TIME:
     case FIELD_STAMP:
+    case FIELD_WORDS:
         if (value->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
             return -REEVE_ERROR_STORE_DAMAGED;
         memcpy(target, &value->via.u64, sizeof(uint64_t));
@@ -307,6 +310,19 @@ static void wire_text(msgpack_packer *packer, const char *text, size_t size)
     msgpack_pack_str_body(packer, text, size);
 }
 
+static void wire_words(const struct field *field, uint64_t mask, msgpack_packer *packer)
+{
+    uint32_t count = 0;
+    for (unsigned i = 0; i < field->words->count; i++)
+        count += (mask & UINT64_C(1) << field->words->values[i].number) != 0;
+    msgpack_pack_array(packer, count);
+    for (unsigned i = 0; i < field->words->count; i++) {
+        const struct enum_value *word = &field->words->values[i];
+        if (mask >> word->number & 1)
+            wire_text(packer, word->name, strlen(word->name));
+    }
+}
+
 static void wire_value(const struct field *field, const void *record, msgpack_packer *packer)
 {
     const void *value = at(record, field);
@@ -335,14 +351,20 @@ static void wire_value(const struct field *field, const void *record, msgpack_pa
         wire_text(packer, string->data, string->size);
         break;
     }
-    case FIELD_BIN:
-        msgpack_pack_nil(packer);
+    case FIELD_BIN: {
+        const struct reeve_str *bytes = value;
+        msgpack_pack_bin(packer, bytes->size);
+        msgpack_pack_bin_body(packer, bytes->data, bytes->size);
         break;
+    }
     case FIELD_ENUM: {
         const char *name = enum_name(field->words, get_enum(record, field));
         wire_text(packer, name ? name : "", name ? strlen(name) : 0);
         break;
     }
+    case FIELD_WORDS:
+        wire_words(field, get_u64(record, field), packer);
+        break;
     case FIELD_OBJ:
         codec_encode_wire(field->record, value, packer);
         break;
@@ -356,10 +378,10 @@ static void wire_value(const struct field *field, const void *record, msgpack_pa
     }
 }
 
-void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer)
+void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, msgpack_packer *packer)
 {
     uint64_t shown = 0;
-    unsigned count = 0;
+    unsigned count = more;
     for (unsigned i = 0; i < type->count; i++) {
         if (is_shown(&type->fields[i], record)) {
             shown |= UINT64_C(1) << i;
@@ -373,6 +395,11 @@ void codec_encode_wire(const struct record_type *type, const void *record, msgpa
         wire_text(packer, type->fields[i].name, strlen(type->fields[i].name));
         wire_value(&type->fields[i], record, packer);
     }
+}
+
+void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer)
+{
+    codec_encode_wire_with(type, record, 0, packer);
 }
 
 void codec_encode_params(const struct record_type *type, const void *params, msgpack_packer *packer)

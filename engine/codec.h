@@ -23,6 +23,8 @@ int codec_decode_stored(const struct record_type *type, const void *data, size_t
 
 /* Append the wire form to a packer. */
 void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer);
+/* The same, and so many more pairs follow in the same map, from the caller. */
+void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, msgpack_packer *packer);
 
 enum codec_unknown {
     CODEC_UNKNOWN_REFUSE, /* an unknown key is an error that names it */

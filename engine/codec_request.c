@@ -125,7 +125,22 @@ static int take_str(struct decoder *decoder, const struct field *field, const ms
     return 0;
 }
 
-static int take_enum(struct decoder *decoder, const struct field *field, const msgpack_object *value, void *target)
+static int take_bin(struct decoder *decoder, const struct field *field, const msgpack_object *value,
+                    struct reeve_str *target)
+{
+    char text[64];
+    const uint64_t size_max = field->max ? field->max : 1024;
+    if (value->type != MSGPACK_OBJECT_BIN)
+        return refuse(decoder, "must be binary %s", describe(value, text));
+    if (value->via.bin.size < field->min || value->via.bin.size > size_max)
+        return refuse(decoder, "must have from %llu to %llu bytes, has %u", (unsigned long long)field->min,
+                      (unsigned long long)size_max, value->via.bin.size);
+    *target = (struct reeve_str){value->via.bin.ptr, value->via.bin.size};
+    return 0;
+}
+
+static int take_word(struct decoder *decoder, const struct field *field, const msgpack_object *value,
+                     unsigned *ret_number)
 {
     unsigned number = 0;
     if (value->type == MSGPACK_OBJECT_STR)
@@ -138,7 +153,39 @@ static int take_enum(struct decoder *decoder, const struct field *field, const m
         }
         return refuse(decoder, "must be one of %s %s", allowed, describe(value, text));
     }
-    memcpy(target, &number, sizeof number);
+    *ret_number = number;
+    return 0;
+}
+
+static int take_enum(struct decoder *decoder, const struct field *field, const msgpack_object *value, void *target)
+{
+    unsigned number;
+    const int r = take_word(decoder, field, value, &number);
+    if (r == 0)
+        memcpy(target, &number, sizeof number);
+    return r;
+}
+
+static int take_words(struct decoder *decoder, const struct field *field, const msgpack_object *value, void *target)
+{
+    char text[64];
+    uint64_t mask = 0;
+    if (value->type != MSGPACK_OBJECT_ARRAY)
+        return refuse(decoder, "must be a list %s", describe(value, text));
+    if (value->via.array.size < field->min)
+        return refuse(decoder, "must name at least %llu", (unsigned long long)field->min);
+    for (size_t i = 0; i < value->via.array.size; i++) {
+        unsigned number;
+        const size_t before = path_push_index(decoder, i);
+        const int r = take_word(decoder, field, &value->via.array.ptr[i], &number);
+        if (r < 0)
+            return r;
+        if (mask >> number & 1)
+            return refuse(decoder, "is named twice");
+        mask |= UINT64_C(1) << number;
+        path_pop(decoder, before);
+    }
+    memcpy(target, &mask, sizeof mask);
     return 0;
 }
 
@@ -174,6 +221,9 @@ static int take_list(struct decoder *decoder, const struct field *field, const m
     if (value->type != MSGPACK_OBJECT_ARRAY)
         return refuse(decoder, "must be a list %s", describe(value, text));
     const size_t count = value->via.array.size;
+    if (field->max && (count < field->min || count > field->max))
+        return refuse(decoder, "must have from %llu to %llu entries, has %zu", (unsigned long long)field->min,
+                      (unsigned long long)field->max, count);
     char *items = arena_zalloc(decoder->arena, count * field->record->size);
     if (!items)
         return no_memory(decoder);
@@ -212,12 +262,14 @@ static int take_value(struct decoder *decoder, const struct field *field, const 
         return take_str(decoder, field, value, target);
     case FIELD_ENUM:
         return take_enum(decoder, field, value, target);
+    case FIELD_WORDS:
+        return take_words(decoder, field, value, target);
     case FIELD_OBJ:
         return take_map(decoder, field->record, NULL, 0, value, unknown, target, NULL);
     case FIELD_LIST:
         return take_list(decoder, field, value, unknown, target);
     case FIELD_BIN:
-        break;
+        return take_bin(decoder, field, value, target);
     }
     return refuse(decoder, "cannot be given");
 }

@@ -26,11 +26,18 @@ struct flight;
 struct catalogue;
 
 /* What a provisioner reported of an attempt, copied. */
+enum report_kind {
+    REPORT_OUTCOME,
+    REPORT_PROGRESS,
+    REPORT_PAUSE,  /* nobody is at work on it: its time stands still */
+    REPORT_RESUME, /* now somebody is: its time starts */
+};
+
 struct report {
     struct report *next;
     struct reeve_uuid operation_id;
     uint64_t attempt;
-    bool is_progress;
+    enum report_kind kind;
     struct reeve_outcome outcome; /* points into this allocation */
     struct reeve_progress progress;
     struct flight *flight; /* the flight it was accepted for, so that making a batch again accepts it again */

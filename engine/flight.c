@@ -62,7 +62,7 @@ static void unlist(struct flights *flights, struct flight *flight)
 {
     if (flight->cancelling)
         list_remove(&flights->cancelling_first, &flights->cancelling_last, flight);
-    else
+    else if (!flight->paused)
         list_remove(&flights->flying_first, &flights->flying_last, flight);
 }
 
@@ -493,15 +493,34 @@ static void take_progress(struct core *core, struct flight *flight, const struct
     operation_progressed(core, flight, &report->progress);
 }
 
+/* Time that passed while nobody was there to do the work does not count, neither for the attempt nor for all of them
+ * together. Doing this twice, as when a batch is made again, does no more than doing it once. */
+static void take_pause(struct core *core, struct flight *flight, bool paused)
+{
+    if (flight->cancelling || flight->reported || flight->paused == paused)
+        return;
+    unlist(&core->flights, flight);
+    flight->paused = paused;
+    if (paused)
+        return;
+    flight->started_ms = core->now_ms;
+    flight->deadline_mono_ms = core->mono_ms + flight->task.timeout_ms;
+    list_insert(&core->flights.flying_first, &core->flights.flying_last, flight);
+}
+
 void core_report(struct core *core, struct report *report)
 {
     struct flight *flight = map_get(&core->flights.by_operation, &report->operation_id);
     if (!flight || flight->task.attempt != report->attempt || (flight->reported && report->flight != flight)) {
-        core->delta.operations_late += !report->is_progress;
+        core->delta.operations_late += report->kind == REPORT_OUTCOME;
         return;
     }
-    if (report->is_progress) {
+    if (report->kind == REPORT_PROGRESS) {
         take_progress(core, flight, report);
+        return;
+    }
+    if (report->kind != REPORT_OUTCOME) {
+        take_pause(core, flight, report->kind == REPORT_PAUSE);
         return;
     }
     flight->reported = true;

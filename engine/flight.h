@@ -22,6 +22,7 @@ struct flight {
 
     struct reeve_uuid slot_id; /* the service, or the backup that is deleted */
     uint64_t started_ms, deadline_mono_ms, progress_mono_ms;
+    bool paused;               /* nobody is at work on it yet: it has no deadline and is in no list */
     bool cancelling;           /* the provisioner was told to give up; its answer does not count any more */
     bool reported;             /* an outcome has been accepted */
     struct waiting waiting[2]; /* an operation of the service, one of a backup */

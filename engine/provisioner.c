@@ -227,8 +227,22 @@ int reeve_operation_progress(struct reeve_engine *engine, const struct reeve_uui
     if (!report)
         return -REEVE_ERROR_NO_MEMORY;
     char *at = (char *)(report + 1);
-    *report = (struct report){.operation_id = *operation_id, .attempt = attempt, .is_progress = true};
+    *report = (struct report){.operation_id = *operation_id, .attempt = attempt, .kind = REPORT_PROGRESS};
     report->progress = (struct reeve_progress){.done = done, .total = total, .text = copy_text(&at, text)};
+    const int r = inbox_push_report(&engine->inbox, report);
+    if (r < 0)
+        free(report);
+    return r;
+}
+
+int reeve_operation_pause(struct reeve_engine *engine, const struct reeve_uuid *operation_id, uint64_t attempt,
+                          bool paused)
+{
+    struct report *report = malloc(sizeof *report);
+    if (!report)
+        return -REEVE_ERROR_NO_MEMORY;
+    *report = (struct report){
+        .operation_id = *operation_id, .attempt = attempt, .kind = paused ? REPORT_PAUSE : REPORT_RESUME};
     const int r = inbox_push_report(&engine->inbox, report);
     if (r < 0)
         free(report);

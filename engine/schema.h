@@ -13,6 +13,7 @@ enum field_kind {
     FIELD_STR,
     FIELD_BIN,
     FIELD_ENUM,
+    FIELD_WORDS,
     FIELD_OBJ,
     FIELD_LIST,
 };
@@ -50,7 +51,7 @@ struct field {
     size_t offset;
     uint64_t min, max;                /* parameters only */
     const struct record_type *record; /* OBJ, LIST */
-    const struct enum_type *words;    /* ENUM */
+    const struct enum_type *words;    /* ENUM, WORDS */
 };
 
 struct record_type {

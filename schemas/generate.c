@@ -21,6 +21,7 @@ static void upper(const char *text)
 #define TYPE_STR(sub) "struct reeve_str"
 #define TYPE_BIN(sub) "struct reeve_str"
 #define TYPE_ENUM(sub) "enum reeve_" #sub
+#define TYPE_WORDS(sub) "uint64_t"
 #define TYPE_OBJ(sub) "struct reeve_" #sub
 #define TYPE_LIST(sub) "struct reeve_" #sub "_list"
 
@@ -153,6 +154,7 @@ static void numbers(void)
 #define SUB_STR(prefix, sub) "NULL, NULL"
 #define SUB_BIN(prefix, sub) "NULL, NULL"
 #define SUB_ENUM(prefix, sub) "NULL, &words_" #sub
+#define SUB_WORDS(prefix, sub) "NULL, &words_" #sub
 #define SUB_OBJ(prefix, sub) RECORD_OF(prefix, sub) ", NULL"
 #define SUB_LIST(prefix, sub) RECORD_OF("record", sub) ", NULL"
 

@@ -80,6 +80,9 @@ static void print_value(const struct field *field)
         for (unsigned i = 0; i < field->words->count; i++)
             printf("%s%s", i ? "|" : " ", field->words->values[i].name);
         break;
+    case FIELD_WORDS:
+        printf(" WORD");
+        break;
     case FIELD_LIST:
         printf(" SOURCE[=DESCRIPTION]");
         break;

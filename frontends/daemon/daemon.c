@@ -19,6 +19,7 @@
 #include "options.h"
 #include "provisioners/exec/exec.h"
 #include "provisioners/simulated.h"
+#include "provisioners/workers.h"
 
 static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 #define SIGNAL_COUNT (sizeof signals / sizeof signals[0])
@@ -30,8 +31,10 @@ struct daemon {
     uv_loop_t loop;
     uv_signal_t signals[SIGNAL_COUNT];
     uv_timer_t watchdog;
+    /* One of them, or none. */
     struct simulated *simulated;
     struct exec *exec;
+    struct workers *workers;
     struct reeve_engine *engine;
     struct ipc_server *ipc;
     struct ipc_stats ipc_stats; /* for the metrics page */
@@ -165,9 +168,13 @@ static int open_provisioner(struct daemon *daemon, struct reeve_error *ret_error
         return simulated_new(spec + 10, &daemon->simulated, ret_error);
     if (strncmp(spec, "exec:", 5) == 0)
         return exec_new(spec + 5, daemon->options.data_dir, &daemon->loop, log_line, &daemon->exec, ret_error);
+    if (strcmp(spec, "workers") == 0)
+        return workers_new("", &daemon->loop, &daemon->workers, ret_error);
+    if (strncmp(spec, "workers:", 8) == 0)
+        return workers_new(spec + 8, &daemon->loop, &daemon->workers, ret_error);
     *ret_error = (struct reeve_error){.code = REEVE_ERROR_BAD_REQUEST, .field = "provisioner"};
     snprintf(ret_error->message, sizeof ret_error->message,
-             "must be simulated, simulated:SETTINGS, exec:PROGRAM or none, not '%.100s'", spec);
+             "must be simulated[:SETTINGS], exec:PROGRAM, workers[:SETTINGS] or none, not '%.100s'", spec);
     return -REEVE_ERROR_BAD_REQUEST;
 }
 
@@ -192,14 +199,21 @@ static int make_door(struct daemon *daemon, struct reeve_error *ret_error)
     return r;
 }
 
+static const struct reeve_provisioner *provisioner_of(struct daemon *daemon)
+{
+    if (daemon->simulated)
+        return simulated_provisioner(daemon->simulated);
+    if (daemon->exec)
+        return exec_provisioner(daemon->exec);
+    return daemon->workers ? workers_provisioner(daemon->workers) : NULL;
+}
+
 static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
 {
     const struct daemon_options *options = &daemon->options;
     const struct reeve_options engine_options = {
         .data_dir = options->data_dir,
-        .provisioner = daemon->simulated ? simulated_provisioner(daemon->simulated)
-                       : daemon->exec    ? exec_provisioner(daemon->exec)
-                                         : NULL,
+        .provisioner = provisioner_of(daemon),
         .log = log_line,
         .log_level = REEVE_LOG_DEBUG, /* log_line() filters, and its level may change */
         .catalogue = options->catalogue,
@@ -211,6 +225,8 @@ static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
         simulated_set_engine(daemon->simulated, daemon->engine);
     if (r == 0 && daemon->exec)
         exec_set_engine(daemon->exec, daemon->engine);
+    if (r == 0 && daemon->workers)
+        workers_set_engine(daemon->workers, daemon->engine);
     return r;
 }
 
@@ -231,6 +247,7 @@ static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
         .allowed_users = options->allowed_users,
         .allowed_groups = options->allowed_groups,
         .limits = options->ipc_limits,
+        .workers = daemon->workers ? workers_source(daemon->workers) : NULL,
         .log = log_line,
         .operation_log = daemon->exec ? operation_log : NULL,
         .operation_log_arg = daemon->exec,
@@ -407,6 +424,7 @@ int daemon_main(int argc, char **argv)
     reeve_close(daemon.engine);
     simulated_free(daemon.simulated);
     exec_close(daemon.exec);
+    workers_free(daemon.workers);
     uv_run(&daemon.loop, UV_RUN_DEFAULT);
     exec_free(daemon.exec);
     door_free(daemon.door);

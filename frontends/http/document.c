@@ -109,6 +109,11 @@ static void put_type(const struct document *document, const struct field *field,
     case FIELD_ENUM:
         put_words(document, field);
         return;
+    case FIELD_WORDS:
+        json_put_text(out, "\"type\":\"array\",\"items\":{");
+        put_words(document, field);
+        json_put_text(out, "}");
+        return;
     case FIELD_OBJ:
         if (params)
             put_params(document, field->record, NULL);
@@ -561,7 +566,7 @@ static const char *type_name(const struct field *field)
     static const char *const names[] = {
         [FIELD_BOOL] = "boolean", [FIELD_U64] = "integer", [FIELD_TIME] = "date-time", [FIELD_STAMP] = "date-time",
         [FIELD_UUID] = "uuid",    [FIELD_STR] = "string",  [FIELD_BIN] = "string",     [FIELD_ENUM] = "string",
-        [FIELD_OBJ] = "object",   [FIELD_LIST] = "array"};
+        [FIELD_OBJ] = "object",   [FIELD_LIST] = "array",  [FIELD_WORDS] = "array"};
     return names[field->kind];
 }
 

@@ -169,6 +169,21 @@ static void put_list(struct buffer *out, enum http_dialect dialect, const struct
     buffer_append(out, "]", 1);
 }
 
+static void put_word_list(struct buffer *out, enum http_dialect dialect, const struct field *field, uint64_t mask)
+{
+    const char *separator = "[";
+    for (unsigned i = 0; i < field->words->count; i++) {
+        const unsigned number = field->words->values[i].number;
+        if (!(mask >> number & 1))
+            continue;
+        json_put_text(out, separator);
+        separator = ",";
+        const char *name = word_of(dialect, field, number);
+        json_put_string(out, name, strlen(name));
+    }
+    json_put_text(out, mask ? "]" : "[]");
+}
+
 static void put_time(struct buffer *out, uint64_t ms, bool milliseconds)
 {
     char text[25];
@@ -213,6 +228,10 @@ static void put_value(struct buffer *out, enum http_dialect dialect, const struc
         memcpy(&word, value, sizeof word);
         const char *name = word_of(dialect, field, word);
         json_put_string(out, name ? name : "", name ? strlen(name) : 0);
+        return;
+    case FIELD_WORDS:
+        memcpy(&number, value, sizeof number);
+        put_word_list(out, dialect, field, number);
         return;
     case FIELD_OBJ:
         view_put(out, dialect, field->record, value);

@@ -8,6 +8,7 @@
 #include "frontends/ipc/request.h"
 #include "frontends/ipc/rpc.h"
 #include "frontends/ipc/watching.h"
+#include "frontends/ipc/working.h"
 
 #define READ_MORE_BYTES 65536
 
@@ -49,6 +50,7 @@ static void output_drained(struct ipc_connection *connection)
         return;
     listing_resume(connection);
     watching_resume(connection);
+    working_resume(connection);
     unblock(connection);
 }
 
@@ -358,6 +360,7 @@ void connection_close(struct ipc_connection *connection)
     link_remove(&connection->in_dirty);
     link_remove(&connection->in_ready);
     watching_stop_all(connection);
+    working_stop_all(connection);
     listing_drop_all(connection);
     link_remove(&connection->in_listings);
     drop_input(connection);
@@ -376,6 +379,7 @@ void connection_drain(struct ipc_connection *connection)
     stop_reading(connection);
     drop_input(connection);
     watching_stop_all(connection);
+    working_stop_all(connection);
     link_append(&connection->server->dirty, &connection->in_dirty);
 }
 
@@ -418,6 +422,7 @@ static void init_lists(struct ipc_connection *connection)
     link_init(&connection->in_writing);
     link_init(&connection->in_listings);
     link_init(&connection->watches);
+    link_init(&connection->workers);
     link_init(&connection->listings);
 }
 

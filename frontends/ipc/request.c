@@ -10,6 +10,7 @@
 #include "frontends/ipc/local.h"
 #include "frontends/ipc/rpc.h"
 #include "frontends/ipc/watching.h"
+#include "frontends/ipc/working.h"
 
 #define REQUEST_ARENA_BYTES 1024
 #define REQUEST_LARGE_BYTES 512 /* of longer messages the memory is not kept */
@@ -203,6 +204,18 @@ static void run(struct ipc_request *request, bool stream)
         return;
     case METHOD_EVENT_UNWATCH:
         watching_stop(request);
+        return;
+    case METHOD_WORKER_SUBSCRIBE:
+        working_start(request);
+        return;
+    case METHOD_WORKER_UNSUBSCRIBE:
+        working_stop(request);
+        return;
+    case METHOD_WORKER_PROGRESS:
+        working_progress(request);
+        return;
+    case METHOD_WORKER_FINISH:
+        working_finish(request);
         return;
     }
 }

@@ -370,6 +370,7 @@ static int fill(struct ipc_server *server, const struct ipc_server_options *opti
     server->socket_path = strdup(options->socket_path);
     if (!server->socket_path)
         return no_memory(ret_error);
+    server->workers = options->workers;
     server->log = options->log;
     server->log_arg = options->log_arg;
     server->operation_log = options->operation_log;

@@ -9,6 +9,7 @@
 #include <reeve.h>
 
 #include "base/buffer.h"
+#include "frontends/common/worker.h"
 #include "schema.h"
 
 /* 0 means the default. */
@@ -40,7 +41,8 @@ struct ipc_server_options {
     const char *allowed_users;
     const char *allowed_groups;
     struct ipc_limits limits;
-    reeve_log_cb log; /* NULL: no log */
+    const struct worker_source *workers; /* where clients find operations to do; NULL: others do them. Not copied. */
+    reeve_log_cb log;                    /* NULL: no log */
     void *log_arg;
     /* Append what was written while an operation was done, as UTF-8: a log, and lines of progress in JSON. False:
      * nothing is kept of it. NULL: nobody keeps such things. */

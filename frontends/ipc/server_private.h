@@ -33,6 +33,7 @@ struct ipc_server {
     struct ipc_stats stats;
     struct method_table methods;
     struct peer_rules rules;
+    const struct worker_source *workers; /* NULL: none */
     char *socket_path;
     struct socket_identity socket_identity;
     reeve_log_cb log;
@@ -60,7 +61,7 @@ struct ipc_server {
     struct link writing;     /* have output that the socket did not take */
     struct link listings;    /* have a list to go on with */
     unsigned connections_alive;
-    uint64_t next_watch;
+    uint64_t next_watch, next_worker;
     bool maintenance;    /* a snapshot or check is under way */
     bool accept_pending; /* there was no memory for a client that waits */
     uint64_t refusal_logged_ms;
@@ -101,6 +102,9 @@ struct ipc_connection {
 
     struct link watches;
     unsigned watches_count;
+    struct link workers;
+    unsigned workers_count;
+    uint64_t leases_max;  /* of all its workers */
     struct link listings; /* of requests; the first one is at work */
     char actor[24];
 };

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "door_private.h"
+#include "frontends/common/refuse.h"
 #include "provisioners/exec/files.h"
 
 #define BACKLOG 512
@@ -151,20 +152,25 @@ static bool read_file(struct door *door, const char *name)
     return fine;
 }
 
+static int is_file_of_service(const struct dirent *entry)
+{
+    const size_t size = strlen(entry->d_name);
+    return size > 5 && strcmp(entry->d_name + size - 5, ".json") == 0;
+}
+
 bool ports_read_all(struct door *door, struct reeve_error *ret_error)
 {
-    DIR *directory = opendir(door->state_dir);
-    if (!directory) {
-        *ret_error = (struct reeve_error){.code = REEVE_ERROR_STORE_ACCESS, .field = "door"};
-        snprintf(ret_error->message, sizeof ret_error->message, "cannot read %.200s", door->state_dir);
+    struct dirent **names;
+    const int count = scandir(door->state_dir, &names, is_file_of_service, alphasort);
+    if (count < 0) {
+        refuse_field(ret_error, "door", "cannot read %.200s", door->state_dir);
         return false;
     }
-    for (struct dirent *entry; (entry = readdir(directory));) {
-        const size_t size = strlen(entry->d_name);
-        if (size > 5 && strcmp(entry->d_name + size - 5, ".json") == 0)
-            read_file(door, entry->d_name);
+    for (int i = 0; i < count; i++) {
+        read_file(door, names[i]->d_name);
+        free(names[i]);
     }
-    closedir(directory);
+    free(names);
     return true;
 }
 

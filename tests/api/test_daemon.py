@@ -57,6 +57,10 @@ def test_wrong_flags_are_told(arguments, words, tmp_path):
     ("simulated:fail=2", ["fail", "from 0 to 1"]),
     ("simulated:explode.fail=0.1", ["explode.fail", "provision, start"]),
     ("simulated:seed", ["seed", "key=value"]),
+    ("workers:speed=3", ["workers:speed", "lease-ms"]),
+    ("workers:lease-ms", ["workers:lease-ms", "milliseconds"]),
+    ("workers:lease-ms=49", ["workers:lease-ms", "from 50"]),
+    ("workers:lease-ms=1s", ["workers:lease-ms", "from 50"]),
 ])
 def test_wrong_provisioners_are_told(spec, words, tmp_path):
     done = serve("--data", tmp_path / "d", "--provisioner", spec)

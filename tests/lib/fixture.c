@@ -160,6 +160,13 @@ void fixture_report(struct fixture *fixture, const struct fixture_task *task, co
     run_batch(fixture, NULL, &report);
 }
 
+void fixture_pause(struct fixture *fixture, const struct fixture_task *task, bool paused)
+{
+    struct report report = {
+        .operation_id = task->operation_id, .attempt = task->attempt, .kind = paused ? REPORT_PAUSE : REPORT_RESUME};
+    run_batch(fixture, NULL, &report);
+}
+
 void fixture_finish(struct fixture *fixture, struct fixture_task *task, enum reeve_outcome_status status)
 {
     assert(task);

@@ -53,6 +53,8 @@ struct fixture_task *fixture_task(struct fixture *fixture, const struct reeve_uu
 /* Finish it with an outcome, in a batch of its own. */
 void fixture_finish(struct fixture *fixture, struct fixture_task *task, enum reeve_outcome_status status);
 void fixture_report(struct fixture *fixture, const struct fixture_task *task, const struct reeve_outcome *outcome);
+/* Say that nobody is at work on it, or that now somebody is. */
+void fixture_pause(struct fixture *fixture, const struct fixture_task *task, bool paused);
 
 /* An organization, a service in it (provisioning), one that runs. The ids are kept in the fixture. */
 struct reeve_uuid fixture_organization(struct fixture *fixture, bool paid);

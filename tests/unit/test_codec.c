@@ -50,6 +50,11 @@ static void fill(const struct record_type *type, void *record, struct arena *are
             memcpy(target, &number, sizeof number);
             break;
         }
+        case FIELD_WORDS: {
+            const uint64_t mask = UINT64_C(1) << field->words->values[0].number;
+            memcpy(target, &mask, sizeof mask);
+            break;
+        }
         case FIELD_OBJ:
             fill(field->record, target, arena, density);
             break;
@@ -286,6 +291,52 @@ static void test_bad_parameters_name_the_field_and_what_is_allowed(void **state)
     arena_deinit(&arena);
 }
 
+/* Parameters as they are encoded, decoded again. */
+static int through(const struct record_type *type, const union reeve_params *params, struct arena *arena,
+                   union reeve_params *ret_params, struct reeve_error *error)
+{
+    const struct command_type command = {.mode = REEVE_MODE_READ, .params = type};
+    struct buffer bytes = {0};
+    msgpack_packer packer;
+    msgpack_unpacked unpacked;
+    struct reeve_meta_params meta;
+    msgpack_packer_init(&packer, &bytes, buffer_write);
+    codec_encode_params(type, params, &packer);
+    char *copy = arena_copy(arena, bytes.data, bytes.size);
+    msgpack_unpacked_init(&unpacked);
+    assert_int_equal(msgpack_unpack_next(&unpacked, copy, bytes.size, NULL), MSGPACK_UNPACK_SUCCESS);
+    const int r = codec_decode_request(&command, &unpacked.data, CODEC_UNKNOWN_REFUSE, arena, ret_params, &meta, error);
+    msgpack_unpacked_destroy(&unpacked);
+    buffer_deinit(&bytes);
+    return r;
+}
+
+static void test_words_and_bytes_there_and_back(void **state)
+{
+    (void)state;
+    struct arena arena;
+    union reeve_params params = {0}, again;
+    struct reeve_error error;
+    arena_init(&arena, 16384);
+    params.worker_subscribe.kinds = UINT64_C(1) << REEVE_OPERATION_KIND_STOP |
+                                    UINT64_C(1) << REEVE_OPERATION_KIND_DELETE_BACKUP;
+    assert_int_equal(through(&params_type_worker_subscribe, &params, &arena, &again, &error), 0);
+    assert_int_equal(again.worker_subscribe.kinds, params.worker_subscribe.kinds);
+    params = (union reeve_params){.worker_subscribe = {.given = REEVE_GIVEN_WORKER_SUBSCRIBE_KINDS}};
+    assert_int_equal(through(&params_type_worker_subscribe, &params, &arena, &again, &error), -REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(error.field, "kinds");
+    static const char bytes[4097] = {0, (char)0xff};
+    params = (union reeve_params){.worker_finish = {.lease = 1, .status = REEVE_OUTCOME_STATUS_DONE}};
+    params.worker_finish.handle = (struct reeve_str){bytes, 4096};
+    assert_int_equal(through(&params_type_worker_finish, &params, &arena, &again, &error), 0);
+    assert_int_equal(again.worker_finish.handle.size, 4096);
+    assert_memory_equal(again.worker_finish.handle.data, bytes, 4096);
+    params.worker_finish.handle.size = 4097;
+    assert_int_equal(through(&params_type_worker_finish, &params, &arena, &again, &error), -REEVE_ERROR_BAD_REQUEST);
+    assert_string_equal(error.field, "handle");
+    arena_deinit(&arena);
+}
+
 static void pack_float_total(msgpack_packer *packer)
 {
     pack_required(packer, 2);
@@ -315,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_a_record_of_a_newer_version_is_refused_as_such),
         cmocka_unit_test(test_tags_are_unique_and_ascend),
         cmocka_unit_test(test_bad_parameters_name_the_field_and_what_is_allowed),
+        cmocka_unit_test(test_words_and_bytes_there_and_back),
         cmocka_unit_test(test_whole_floats_are_numbers_and_given_bits_tell_false_from_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -183,6 +183,51 @@ static void test_kinds_of_operations_may_have_limits_of_their_own(void **state)
     assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_FAILED);
 }
 
+static void pause_attempt(struct fixture *f, bool paused)
+{
+    fixture_pause(f, fixture_task(f, &f->service_id), paused);
+}
+
+static void test_the_time_of_a_paused_attempt_stands_still(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    struct reeve_service service;
+    pause_attempt(f, true);
+    pause_attempt(f, true);
+    fixture_advance(f, 3 * f->core.limits.operation_total_ms);
+    assert_false(fixture_task(f, &id)->cancelled);
+    pause_attempt(f, false);
+    const uint64_t started_ms = f->now_ms;
+    fixture_advance(f, f->core.limits.operation_timeout_ms - 1);
+    assert_false(fixture_task(f, &id)->cancelled);
+    fixture_advance(f, 1);
+    assert_true(fixture_task(f, &id)->cancelled);
+    /* The time of all attempts together counts from when the work began. */
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.operation.started_ms, started_ms);
+    assert_int_equal(service.operation.attempt, 2);
+    pause_attempt(f, true); /* too late: it is being cancelled */
+    fixture_advance(f, f->core.limits.cancel_grace_ms);
+    assert_int_equal(f->started, 2);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+}
+
+static void test_a_paused_attempt_can_be_cancelled_and_finished(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_service(f);
+    pause_attempt(f, true);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), 0);
+    assert_true(fixture_task(f, &id)->cancelled);
+    fixture_advance(f, f->core.limits.cancel_grace_ms);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_STOP);
+    pause_attempt(f, true);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_STOPPED);
+}
+
 static void test_a_cancelled_attempt_that_hangs_is_given_up(void **state)
 {
     struct fixture *f = *state;
@@ -731,6 +776,8 @@ int main(void)
         STORY(test_a_permanent_error_ends_in_failed_at_once),
         STORY(test_an_attempt_past_its_deadline_is_cancelled_and_tried_again),
         STORY(test_kinds_of_operations_may_have_limits_of_their_own),
+        STORY(test_the_time_of_a_paused_attempt_stands_still),
+        STORY(test_a_paused_attempt_can_be_cancelled_and_finished),
         STORY(test_a_cancelled_attempt_that_hangs_is_given_up),
         STORY(test_a_jump_of_the_wall_clock_does_not_end_an_attempt),
         STORY(test_stop_cancels_provisioning_and_waits_for_its_end),
