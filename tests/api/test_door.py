@@ -43,11 +43,15 @@ class House:
         return self.tenant.running(name, **{"tier": "production", "ipAccessList": ANYWHERE, **fields})
 
     def idle(self, service):
-        """Let its time pass: minutes are a jump of the daemon's clocks."""
-        self.hours += 1
-        self.clock.write_text(f"+{self.hours * 3600}s\n")
-        self.rpc.call("organization.create", name="later")  # the engine looks at the clock when it has something to do
-        self.tenant.wait_state(service, "idle")
+        """Let its time pass: minutes are a jump of the daemon's clocks. What moved before may be told behind the jump."""
+        def pass_an_hour(_):
+            self.hours += 1
+            self.clock.write_text(f"+{self.hours * 3600}s\n")
+            self.rpc.call("organization.create", name="later")  # the engine looks at the clock when it has something to do
+            record = self.tenant.get(service)
+            return record["state"] == "idle"
+
+        self.rpc.wait_stats(pass_an_hour)
         self.rpc.wait_stats(lambda stats: "operation" not in self.tenant.get(service))  # its server is stopped, too
         return self.tenant.get(service)
 

@@ -161,7 +161,7 @@ def test_big_lists_are_streamed_paged_and_compressed(site):
     ids = [service["id"] for service in whole.json]
     assert ids == sorted(ids) and sorted(service["name"] for service in whole.json) == names and "Content-Length" not in whole.headers
     zipped = site.plain.get("services", Accept_Encoding="gzip")
-    assert zipped.headers["Content-Encoding"] == "gzip" and gzip.decompress(zipped.body) == whole.body
+    assert zipped.headers["Content-Encoding"] == "gzip" and [service["id"] for service in json.loads(gzip.decompress(zipped.body))] == ids
     assert len(zipped.body) * 5 < len(whole.body)
     small = site.plain.get("services?limit=2", Accept_Encoding="gzip")
     assert "Content-Encoding" not in small.headers and [service["id"] for service in small.json] == ids[:2]
