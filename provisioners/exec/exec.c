@@ -258,7 +258,7 @@ static struct run *find(const struct exec *exec, const struct reeve_uuid *operat
 }
 
 /* Is a run of the same operation or service being ended? What deletes backups does not stand in the way of others. */
-static bool is_blocked(struct exec *exec, const struct reeve_task *task)
+static bool is_blocked(const struct exec *exec, const struct reeve_task *task)
 {
     if (find(exec, &task->operation_id))
         return true;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -20,6 +21,7 @@
 
 #define LOOK_MS 1000                /* how often the size of the output is looked at */
 #define OUTPUT_BYTES_MAX (64 << 20) /* of each file: what writes more without an end is stopped */
+#define OPEN_FILES 1024             /* soft limit; the hard one stays */
 #define NEVER UINT64_MAX
 
 struct watch {
@@ -48,19 +50,35 @@ static bool put_at(int wanted, const char *path, int flags)
     return done;
 }
 
+/* What the daemon has changed for itself: signals that it ignores, and many open files, which programs that go through
+ * all their descriptors do not expect. */
+static void restore_defaults(void)
+{
+    struct rlimit files;
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > OPEN_FILES) {
+        files.rlim_cur = OPEN_FILES;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 /* In the child, up to the program. Files, not pipes: nothing breaks when the daemon is gone. */
 static void become(const char *program, const char *operation, pid_t parent, int report)
 {
     char *const arguments[] = {(char *)(uintptr_t)program, (char *)(uintptr_t)operation, NULL};
     const bool reads = strcmp(operation, "describe") != 0;
-    sigset_t none;
-    sigemptyset(&none);
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* without its wrapper nobody would know how it ended */
     if (getppid() == parent && put_at(0, reads ? RUN_REQUEST : "/dev/null", O_RDONLY) &&
         put_at(1, RUN_OUT, O_WRONLY | O_CREAT | O_TRUNC) && put_at(2, RUN_LOG, O_WRONLY | O_CREAT | O_APPEND) &&
-        put_at(3, RUN_PROGRESS, O_WRONLY | O_CREAT | O_APPEND) && sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+        put_at(3, RUN_PROGRESS, O_WRONLY | O_CREAT | O_APPEND)) {
+        restore_defaults();
         execv(program, arguments);
+    }
     const int problem = errno;
     if (write(report, &problem, sizeof problem) < 0)
         _exit(126);

@@ -177,6 +177,8 @@ def test_a_program_inherits_nothing_and_has_a_session_of_its_own(stage):
     assert group == pid and int(session) not in (os.getsid(0), os.getsid(stage.daemon.process.pid))
     assert rest.endswith(f"{PLUGIN}\0provision\0")
     assert stat.S_IMODE(stage.state.stat().st_mode) == 0o700
+    limit, _, ignored = (stage.state / "limit").read_text().split()
+    assert int(limit) <= 1024 and int(ignored, 16) & 0x7fffffff == 0  # those above are the C library's own
 
 
 def test_what_a_program_answers_is_kept_and_given_back(stage):
