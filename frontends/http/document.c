@@ -1,4 +1,4 @@
-/* This API, told by the tables it is made of: OpenAPI 3.1 for programs, a page for people. */
+/* This API, told by the tables it is made of, for programs: OpenAPI 3.1. */
 #include "document.h"
 
 #include <inttypes.h>
@@ -28,6 +28,10 @@ static const char *rule_of(const char *name)
     static const struct {
         const char *name, *json;
     } rules[] = {
+        {"name",
+         ",\"pattern\":\"^ *[^\\\\x00- !-,/:-@\\\\[-^`{-\\\\x7f][^\\\\x00-\\\\x1f!-,/:-@\\\\[-^`{-\\\\x7f]*$\""},
+        {"source",
+         ",\"anyOf\":[{\"format\":\"ipv4\"},{\"format\":\"ipv6\"},{\"pattern\":\"^[0-9A-Fa-f.:]+/[0-9]{1,3}$\"}]"},
         {"minTotalMemoryGb", ",\"multipleOf\":12,\"minimum\":24,\"maximum\":720"},
         {"maxTotalMemoryGb", ",\"multipleOf\":12,\"minimum\":24,\"maximum\":720"},
         {"minReplicaMemoryGb", ",\"multipleOf\":4,\"minimum\":8,\"maximum\":356"},
@@ -50,17 +54,23 @@ static void put_params(const struct document *document, const struct record_type
 static void put_entry(const struct document *document, const struct record_type *type);
 static bool put_reference(const struct document *document, const struct record_type *type);
 
+const char *document_word(enum http_dialect dialect, const struct field *field, unsigned index)
+{
+    const char *word = field->words->values[index].name;
+    if (strcmp(word, "none") == 0 || strcmp(word, "gone") == 0)
+        return NULL; /* before the beginning and after the end: never shown */
+    const bool cloud_state = dialect == HTTP_CLOUD && strcmp(field->words->name, "service_state") == 0;
+    return cloud_state && strcmp(word, "deleting") == 0 ? "terminating" : word;
+}
+
 static void put_words(const struct document *document, const struct field *field)
 {
-    const bool cloud_state = document->dialect == HTTP_CLOUD && strcmp(field->words->name, "service_state") == 0;
     bool first = true;
     json_put_text(document->out, "\"type\":\"string\",\"enum\":[");
     for (unsigned i = 0; i < field->words->count; i++) {
-        const char *word = field->words->values[i].name;
-        if (strcmp(word, "none") == 0 || strcmp(word, "gone") == 0)
-            continue; /* before the beginning and after the end: never shown */
-        if (cloud_state && strcmp(word, "deleting") == 0)
-            word = "terminating";
+        const char *word = document_word(document->dialect, field, i);
+        if (!word)
+            continue;
         json_put_text(document->out, first ? "" : ",");
         put_string(document->out, word);
         first = false;
@@ -140,6 +150,7 @@ static void put_entry(const struct document *document, const struct record_type 
         json_put_name(out, type->fields[i].name, i == 0);
         json_put_text(out, "{");
         put_type(document, &type->fields[i], false);
+        json_put_text(out, rule_of(type->fields[i].name));
         json_put_text(out, ",\"description\":");
         put_string(out, type->fields[i].text);
         json_put_text(out, "}");
@@ -243,7 +254,7 @@ static const struct field *find_field(const struct record_type *type, const char
     return NULL;
 }
 
-static const struct record_type *params_of(const struct http_route *route)
+const struct record_type *document_params(const struct http_route *route)
 {
     const struct command_type *command = schema_command(route->command);
     return command ? command->params : NULL;
@@ -264,7 +275,7 @@ static void put_parameter(const struct document *document, const struct http_rou
 {
     struct buffer *out = document->out;
     char text[64];
-    const struct field *field = find_field(params_of(route), name, size);
+    const struct field *field = find_field(document_params(route), name, size);
     snprintf(text, sizeof text, "%.*s", (int)size, name);
     json_put_text(out, "{\"name\":");
     put_string(out, text);
@@ -275,6 +286,40 @@ static void put_parameter(const struct document *document, const struct http_rou
     else
         json_put_text(out, parameter_schema(text));
     json_put_text(out, "}}");
+}
+
+static bool has_generation(const struct http_route *route)
+{
+    return route->view == &record_type_service || route->view == &record_type_service_created ||
+           route->view == &record_type_backup || route->view == &record_type_organization ||
+           route->view == &record_type_key;
+}
+
+/* Can what follows from the command be waited for? See waiting.c. */
+static bool can_wait(const struct http_route *route)
+{
+    return route->method != METHOD_GET && strstr(route->path, "/services") &&
+           route->id != ROUTE_BACKUP_CONFIGURATION_UPDATE;
+}
+
+static void put_header_parameters(const struct document *document, const struct http_route *route, bool first)
+{
+    const struct {
+        const char *name;
+        bool applies;
+    } headers[] = {
+        {"IdempotencyKey", route->method != METHOD_GET},
+        {"IfMatch", route->method == METHOD_PATCH || route->method == METHOD_DELETE},
+        {"IfNoneMatch", route->method == METHOD_GET && has_generation(route) && !document_is_list(route)},
+        {"PreferWait", can_wait(route)},
+    };
+    for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
+        if (!headers[i].applies)
+            continue;
+        json_put_format(document->out, "%s{\"$ref\":\"#/components/parameters/%s\"}", first ? "" : ",",
+                        headers[i].name);
+        first = false;
+    }
 }
 
 static void put_parameters(const struct document *document, const struct http_route *route)
@@ -293,6 +338,7 @@ static void put_parameters(const struct document *document, const struct http_ro
         first = false;
         at += size + (at[size] == ' ');
     }
+    put_header_parameters(document, route, first);
     json_put_text(document->out, "]");
 }
 
@@ -314,11 +360,11 @@ static void put_body(const struct document *document, const struct http_route *r
             "\"required\":[\"command\"],\"additionalProperties\":%s",
             document->dialect == HTTP_PLAIN ? "false" : "true");
     else
-        put_params(document, params_of(route), names);
+        put_params(document, document_params(route), names);
     json_put_text(document->out, "}}}}");
 }
 
-static bool is_list(const struct http_route *route)
+bool document_is_list(const struct http_route *route)
 {
     switch ((int)route->id) {
     case ROUTE_ORGANIZATION_LIST:
@@ -369,7 +415,7 @@ static void put_local_result(const struct document *document, const struct http_
 
 static void put_result(const struct document *document, const struct http_route *route)
 {
-    const bool list = is_list(route);
+    const bool list = document_is_list(route);
     json_put_text(document->out, list ? "{\"type\":\"array\",\"items\":{" : "{");
     if (!put_reference(document, route->view))
         put_local_result(document, route);
@@ -399,8 +445,12 @@ static void put_success(const struct document *document, const struct http_route
     const bool nothing = route->method == METHOD_DELETE;
     json_put_format(
         out,
-        "\"200\":{\"description\":\"done\",\"headers\":{\"X-Request-Id\":{\"schema\":{\"type\":\"string\"}}},"
+        "\"200\":{\"description\":\"done\",\"headers\":{\"X-Request-Id\":{\"$ref\":\"#/components/headers/"
+        "RequestId\"}%s%s%s},"
         "\"content\":{\"%s\":{\"schema\":",
+        has_generation(route) && !document_is_list(route) ? ",\"ETag\":{\"$ref\":\"#/components/headers/ETag\"}" : "",
+        route->method != METHOD_GET ? ",\"Idempotency-Replayed\":{\"$ref\":\"#/components/headers/Replayed\"}" : "",
+        can_wait(route) ? ",\"Preference-Applied\":{\"$ref\":\"#/components/headers/Applied\"}" : "",
         text ? text : "application/json");
     if (text) {
         json_put_text(out, "{\"type\":\"string\"}");
@@ -428,6 +478,31 @@ static void put_success(const struct document *document, const struct http_route
     json_put_text(out, "}}");
 }
 
+/* The refusals that have headers of their own. */
+static const struct {
+    const char *status, *name, *text, *headers;
+} refusals[] = {
+    {"401", "Unauthorized", "no key, or a wrong one",
+     "\"WWW-Authenticate\":{\"required\":true,\"schema\":{\"type\":\"string\"}}"},
+    {"405", "NotAllowed", "the path has other methods",
+     "\"Allow\":{\"required\":true,\"schema\":{\"type\":\"string\"}}"},
+    {"429", "TooMany", "the key has made too many requests",
+     "\"Retry-After\":{\"$ref\":\"#/components/headers/RetryAfter\"},\"X-RateLimit-Reset\":{\"$ref\":\"#/components/"
+     "headers/RetryAfter\"}"},
+    {"503", "TryAgain", "not now; nothing was changed",
+     "\"Retry-After\":{\"$ref\":\"#/components/headers/RetryAfter\"}"},
+    {"", "Refusal", "what is at fault, in words and for programs", ""},
+};
+#define REFUSAL_COUNT (sizeof refusals / sizeof refusals[0])
+
+static const char *refusal_of(const char *status)
+{
+    size_t i = 0;
+    while (refusals[i].status[0] && strncmp(refusals[i].status, status, 3) != 0)
+        i++;
+    return refusals[i].name;
+}
+
 static void put_responses(const struct document *document, const struct http_route *route)
 {
     static const char *const always = "400 405 406 408 413 414 431 500 503", *const known = "401 403 404 429",
@@ -440,7 +515,7 @@ static void put_responses(const struct document *document, const struct http_rou
         json_put_text(document->out, ",\"304\":{\"description\":\"the ETag named in If-None-Match is still right\"}");
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         for (const char *at = lists[i]; *at; at += at[3] ? 4 : 3)
-            json_put_format(document->out, ",\"%.3s\":{\"$ref\":\"#/components/responses/Refusal\"}", at);
+            json_put_format(document->out, ",\"%.3s\":{\"$ref\":\"#/components/responses/%s\"}", at, refusal_of(at));
     }
     json_put_text(document->out, "}");
 }
@@ -516,6 +591,49 @@ static void put_schemas(const struct document *document)
     }
 }
 
+/* What the operations have in common. */
+static void put_shared(struct buffer *out)
+{
+    json_put_text(out,
+                  ",\"refusal\":{\"type\":\"object\",\"required\":[\"status\",\"error\",\"requestId\",\"details\"],"
+                  "\"properties\":{\"status\":{\"type\":\"integer\"},\"error\":{\"type\":\"string\","
+                  "\"pattern\":\"^[A-Z_]+: \"},\"requestId\":{\"type\":\"string\"},\"details\":{\"type\":\"array\","
+                  "\"items\":{\"type\":\"object\"}}},\"additionalProperties\":false}}");
+    json_put_text(out, ",\"parameters\":{\"IdempotencyKey\":{\"name\":\"Idempotency-Key\",\"in\":\"header\","
+                       "\"description\":\"the same key with the same request gets the first answer again\","
+                       "\"schema\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":255}},"
+                       "\"IfMatch\":{\"name\":\"If-Match\",\"in\":\"header\","
+                       "\"description\":\"change only what still has this ETag\","
+                       "\"schema\":{\"type\":\"string\",\"pattern\":\"^([*]|\\\"[1-9][0-9]{0,17}\\\")$\"}},");
+    json_put_text(out,
+                  "\"IfNoneMatch\":{\"name\":\"If-None-Match\",\"in\":\"header\","
+                  "\"description\":\"304 where what is shown still has this ETag\",\"schema\":{\"type\":\"string\"}},"
+                  "\"PreferWait\":{\"name\":\"Prefer\",\"in\":\"header\","
+                  "\"description\":\"wait=N: answer when what was asked for has come about, or after N seconds\","
+                  "\"schema\":{\"type\":\"string\",\"pattern\":\"^wait=[0-9]{1,4}$\"}}}");
+    json_put_text(
+        out, ",\"headers\":{\"RequestId\":{\"required\":true,\"schema\":{\"type\":\"string\",\"minLength\":1}},"
+             "\"ETag\":{\"required\":true,\"description\":\"generation of what is shown\","
+             "\"schema\":{\"type\":\"string\",\"pattern\":\"^\\\"[0-9]+\\\"$\"}},"
+             "\"Replayed\":{\"description\":\"true: the answer to an earlier request with this Idempotency-Key\","
+             "\"schema\":{\"type\":\"string\"}},"
+             "\"Applied\":{\"description\":\"the wait that was heeded\",\"schema\":{\"type\":\"string\"}},"
+             "\"RetryAfter\":{\"required\":true,\"description\":\"in seconds\",\"schema\":{\"type\":\"integer\"}}}");
+    json_put_text(out, ",\"securitySchemes\":{\"key\":{\"type\":\"http\",\"scheme\":\"basic\","
+                       "\"description\":\"id and secret of a key\"}},\"responses\":{");
+    for (size_t i = 0; i < REFUSAL_COUNT; i++) {
+        json_put_name(out, refusals[i].name, i == 0);
+        json_put_text(out, "{\"description\":");
+        put_string(out, refusals[i].text);
+        json_put_format(
+            out,
+            ",\"headers\":{\"X-Request-Id\":{\"$ref\":\"#/components/headers/RequestId\"}%s%s},\"content\":{"
+            "\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/refusal\"}}}}",
+            refusals[i].headers[0] ? "," : "", refusals[i].headers);
+    }
+    json_put_text(out, "}}}\n");
+}
+
 void document_openapi(struct buffer *out, enum http_dialect dialect)
 {
     const struct document document = {.out = out, .dialect = dialect};
@@ -528,138 +646,5 @@ void document_openapi(struct buffer *out, enum http_dialect dialect)
     put_paths(&document);
     json_put_text(out, "},\"components\":{\"schemas\":{");
     put_schemas(&document);
-    json_put_text(
-        out, "},\"securitySchemes\":{\"key\":{\"type\":\"http\",\"scheme\":\"basic\","
-             "\"description\":\"id and secret of a key\"}},\"responses\":{\"Refusal\":{\"description\":"
-             "\"what is at fault, in words and for programs\",\"content\":{\"application/json\":{\"schema\":{"
-             "\"type\":\"object\",\"required\":[\"status\",\"error\",\"requestId\",\"details\"],\"properties\":{"
-             "\"status\":{\"type\":\"integer\"},\"error\":{\"type\":\"string\",\"pattern\":\"^[A-Z_]+: \"},"
-             "\"requestId\":{\"type\":\"string\"},\"details\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}},"
-             "\"additionalProperties\":false}}}}}}}\n");
-}
-
-/* ---- The page ---- */
-
-static void put_html(struct buffer *out, const char *text)
-{
-    for (; *text; text++) {
-        if (*text == '<')
-            json_put_text(out, "&lt;");
-        else if (*text == '&')
-            json_put_text(out, "&amp;");
-        else
-            buffer_append(out, text, 1);
-    }
-}
-
-static void put_row(struct buffer *out, const char *name, const char *type, const char *need, const char *text)
-{
-    json_put_text(out, "<tr><td><code>");
-    put_html(out, name);
-    json_put_format(out, "</code></td><td>%s</td><td>%s</td><td>", type, need);
-    put_html(out, text);
-    json_put_text(out, "</td></tr>\n");
-}
-
-static const char *type_name(const struct field *field)
-{
-    static const char *const names[] = {
-        [FIELD_BOOL] = "boolean", [FIELD_U64] = "integer", [FIELD_TIME] = "date-time", [FIELD_STAMP] = "date-time",
-        [FIELD_UUID] = "uuid",    [FIELD_STR] = "string",  [FIELD_BIN] = "string",     [FIELD_ENUM] = "string",
-        [FIELD_OBJ] = "object",   [FIELD_LIST] = "array",  [FIELD_WORDS] = "array"};
-    return names[field->kind];
-}
-
-static void put_page_params(const struct document *document, const struct http_route *route)
-{
-    const struct record_type *params = params_of(route);
-    const char *names = route->bodies[document->dialect];
-    if (!names[0])
-        return;
-    json_put_text(document->out, "<h4>Request body</h4><table>\n");
-    if (route->id == ROUTE_SERVICE_STATE)
-        put_row(document->out, "command", "string", "required", "start, stop or awake");
-    for (unsigned i = 0; route->id != ROUTE_SERVICE_STATE && i < params->count; i++) {
-        const struct field *field = &params->fields[i];
-        const bool role = strcmp(field->name, "role") == 0;
-        const char *name = role ? "roles" : field->name;
-        if (route_has_word(names, name, strlen(name)))
-            put_row(document->out, name, role ? "array" : type_name(field),
-                    field->use == USE_REQUIRED   ? "required"
-                    : field->use == USE_NULLABLE ? "or null"
-                                                 : "",
-                    field->text);
-    }
-    json_put_text(document->out, "</table>\n");
-}
-
-static void put_page_answer(const struct document *document, const struct http_route *route)
-{
-    struct view_name name;
-    if (route->view == &record_type_none)
-        return;
-    json_put_format(document->out, "<h4>Answer%s</h4><table>\n", is_list(route) ? ": a list of" : "");
-    for (unsigned i = 0; view_name_at(document->dialect, route->view, i, &name); i++)
-        put_row(document->out, name.name,
-                !name.field    ? ""
-                : name.is_list ? "array"
-                               : type_name(name.field),
-                name.always || !name.field ? "always" : "", name.field ? name.field->text : "");
-    json_put_text(document->out, "</table>\n");
-}
-
-static void put_page_route(const struct document *document, const struct http_route *route)
-{
-    struct buffer *out = document->out;
-    json_put_format(out, "<section id=\"%s\"><h3><b>%s</b> <code>", route->name, route_method_name(route->method));
-    put_html(out, route->path);
-    json_put_text(out, "</code></h3><p>");
-    put_html(out, route->text);
-    json_put_format(out, ". Key: %s.", route->role ? reeve_role_name(route->role) : "none");
-    if (route->query[0])
-        json_put_format(out, " Query: <code>%s</code>.", route->query);
-    json_put_text(out, "</p>\n");
-    put_page_params(document, route);
-    put_page_answer(document, route);
-    json_put_text(out, "</section>\n");
-}
-
-static void put_page_errors(struct buffer *out)
-{
-    json_put_text(out, "<h2 id=\"errors\">Refusals</h2><p>Both dialects: <code>{\"status\", \"error\": \"CODE: text\", "
-                       "\"requestId\", \"details\"}</code>.</p><table>\n");
-#define ERROR(id, number, name, http, retryable, text) put_row(out, name, #http, (retryable) ? "try again" : "", text);
-#include "errors.def"
-    json_put_text(out, "</table>\n");
-}
-
-void document_page(struct buffer *out, enum http_dialect dialect)
-{
-    const struct document document = {.out = out, .dialect = dialect};
-    buffer_reset(out);
-    json_put_format(
-        out,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>reeve: services API</title>"
-        "<meta name=\"viewport\" content=\"width=device-width\"><style>"
-        ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem "
-        "auto;padding:0 1rem}"
-        "code{font-size:.9em}table{border-collapse:collapse;width:100%%}td{border-top:1px solid #8884;padding:.2rem "
-        ".5rem;"
-        "vertical-align:top}section{margin:2rem 0}h3 "
-        "b{color:#07a;display:inline-block;min-width:4.5rem}h4{margin:.8rem 0 .2rem}"
-        "</style></head><body><h1>reeve: services API, %s dialect</h1>\n",
-        dialect == HTTP_PLAIN ? "plain" : "cloud");
-    json_put_format(
-        out,
-        "<p>HTTP Basic with id and secret of a key: <code>curl --user $REEVE_KEY_ID:$REEVE_KEY_SECRET "
-        "$REEVE_URL/v1/organizations/$REEVE_ORG_ID/services</code>. Bodies are JSON. Every success is 200%s. "
-        "Headers that are understood: <code>Idempotency-Key</code>, <code>If-Match</code>, <code>If-None-Match</code>, "
-        "<code>Prefer: wait=N</code>, <code>Accept-Encoding: gzip</code>, <code>X-Request-Id</code>. The same for "
-        "programs: "
-        "<a href=\"/openapi.json\">openapi.json</a>. <a href=\"#errors\">Refusals</a>.</p>\n",
-        dialect == HTTP_PLAIN ? "" : ", in an envelope <code>{\"status\", \"requestId\", \"result\"}</code>");
-    for (size_t i = 0; i < ROUTE_COUNT; i++)
-        put_page_route(&document, &http_routes[i]);
-    put_page_errors(out);
-    json_put_text(out, "</body></html>\n");
+    put_shared(out);
 }
