@@ -59,6 +59,8 @@ const char *document_word(enum http_dialect dialect, const struct field *field, 
     const char *word = field->words->values[index].name;
     if (strcmp(word, "none") == 0 || strcmp(word, "gone") == 0)
         return NULL; /* before the beginning and after the end: never shown */
+    if (strcmp(field->name, "status") == 0 && strcmp(word, "deleting") == 0)
+        return NULL; /* a backup that is being deleted is not shown over HTTP */
     const bool cloud_state = dialect == HTTP_CLOUD && strcmp(field->words->name, "service_state") == 0;
     return cloud_state && strcmp(word, "deleting") == 0 ? "terminating" : word;
 }

@@ -82,6 +82,18 @@ def test_get_of_what_is_not_there(site):
     refused(site.plain.get("services/nonsense"), 400, "request path.serviceId: must be a UUID <string:nonsense>")
 
 
+def test_ids_in_paths_are_uuids(site):
+    service = site.running()
+    base = f"/v1/organizations/{site.id}/services"
+    refused(site.plain.get("/v1/organizations/nonsense/services"), 400, "request path.organizationId: must be a UUID <string:nonsense>")
+    refused(site.plain.get(f"{base}/nonsense/backups"), 400, "request path.serviceId: must be a UUID <string:nonsense>")
+    refused(site.plain.get(f"{base}/{service}/backups/nonsense"), 400, "request path.backupId: must be a UUID <string:nonsense>")
+    for change in (site.plain.patch(f"{base}/nonsense", {}), site.plain.delete(f"{base}/nonsense"),
+                   site.plain.patch(f"{base}/nonsense/state", {"command": "stop"}), site.plain.patch(f"{base}/nonsense/scaling", {}),
+                   site.plain.patch(f"{base}/nonsense/password", {})):
+        refused(change, 400, "request path.serviceId: must be a UUID")
+
+
 # ---- Create ----
 
 
@@ -124,6 +136,7 @@ def test_create_needs(site, field):
     ({"ipAccessList": [{"source": "1.2.3"}]}, "request body.ipAccessList[0].source: must be an IPv4 or IPv6 address"),
     ({"ipAccessList": [{"source": "1.2.3.4/33"}]}, "request body.ipAccessList[0].source: must be"),
     ({"ipAccessList": [{"description": "x"}]}, "request body.ipAccessList[0].source: is required"),
+    ({"ipAccessList": [{"source": "1.2.3.4"}] * 251}, "request body.ipAccessList: may have 250 entries at the most, has 251"),
     ({"ipAccessList": "all"}, "request body.ipAccessList: must be a list <string:all>"),
     ({"backupId": "x"}, "request body.backupId: must be a UUID <string:x>"),
     ({"minTotalMemoryGB": 24}, "request body.minTotalMemoryGB: is not known here; known are name provider"),
@@ -150,6 +163,12 @@ def test_development_is_of_fixed_size_and_always_idles(site):
     for field in ("minTotalMemoryGb", "maxTotalMemoryGb"):
         refused(site.plain.post("services", {**DEVELOPMENT, field: 24}), 400, f"request body.{field}: is available only for 'production'")
     refused(site.plain.post("services", {**DEVELOPMENT, "idleScaling": False}), 400, "idleScaling: is always true for 'development'")
+
+
+def test_a_service_without_a_tier_scales(site):
+    body = {field: value for field, value in PRODUCTION.items() if field != "tier"}
+    shown = site.plain.post("services", {**body, "minTotalMemoryGb": 36}).json["service"]
+    assert set(shown) == SERVICE_FIELDS - {"tier"} and (shown["minTotalMemoryGb"], shown["maxTotalMemoryGb"]) == (36, 360)
 
 
 def test_paid_organizations_may_have_more_memory(site):
@@ -222,6 +241,16 @@ def test_access_list_patch_removes_then_adds_in_order_and_keeps_text(site):
 def test_update_refuses_what_it_does_not_take(site):
     service = site.running()
     refused(site.plain.patch(f"services/{service}", {"tier": "production"}), 400, "request body.tier: is not known here; known are name ipAccessList")
+    refused(site.plain.patch(f"services/{service}", {"name": ""}), 400, "request body.name: must have from 1 to 50 characters, has 0")
+    refused(site.plain.patch(f"services/{service}", {"ipAccessList": []}), 400, "request body.ipAccessList: must be an object")
+
+
+def test_every_change_answers_the_whole_service_as_it_is_then(site):
+    service = site.running()
+    for path, body in (("", {"name": "other"}), ("/scaling", {"maxTotalMemoryGb": 96}), ("/state", {"command": "stop"})):
+        answer = site.plain.patch(f"services/{service}{path}", body, Prefer="wait=20")
+        assert answer.status == 200 and set(answer.json) == SERVICE_FIELDS
+        assert answer.json == site.plain.get(f"services/{service}").json
 
 
 # ---- Delete ----
@@ -304,6 +333,8 @@ def test_scaling_changes_each_field_alone(site):
     ({"minTotalMemoryGb": 12}, "request body.minTotalMemoryGb: must be at least 24"),
     ({"maxTotalMemoryGb": 36}, "must not be above the largest"),
     ({"idleTimeoutMinutes": 4}, "request body.idleTimeoutMinutes"),
+    ({"maxTotalMemoryGb": 372}, "request body.maxTotalMemoryGb: must be at most 360 for unpaid organizations <number:372>"),
+    ({"idleScaling": "no"}, "request body.idleScaling: must be true or false <string:no>"),
     ({"minReplicaMemoryGb": 8}, "request body.minReplicaMemoryGb: is not known here"),
 ])
 def test_scaling_refuses(site, body, words):
@@ -313,6 +344,7 @@ def test_scaling_refuses(site, body, words):
 def test_scaling_of_memory_is_for_production_only(site):
     service = site.plain.post("services", DEVELOPMENT, Prefer="wait=20").json["service"]["id"]
     refused(site.plain.patch(f"services/{service}/scaling", {"maxTotalMemoryGb": 48}), 400, "available only for 'production'")
+    refused(site.plain.patch(f"services/{service}/scaling", {"idleScaling": False}), 400, "idleScaling: is always true for 'development'")
     assert site.plain.patch(f"services/{service}/scaling", {"idleTimeoutMinutes": 30}).json["idleTimeoutMinutes"] == 30
 
 
@@ -353,6 +385,7 @@ def test_password_refuses_what_is_no_hash(site, wrong):
 
 def test_backups_newest_first_with_their_fields(site):
     service = site.running()
+    assert site.plain.get(f"services/{service}/backups").json == []
     made = [site.plain.post(f"services/{service}/backups", Prefer="wait=20").json for _ in range(3)]
     listed = site.plain.get(f"services/{service}/backups").json
     assert [backup["id"] for backup in listed] == [backup["id"] for backup in reversed(made)]
