@@ -139,10 +139,11 @@ def test_the_other_blocks_with_curl_work_as_they_are_written(daemon_factory, tmp
     assert "\nid: 3\nevent: service_create\n" in stream and "timed out" in done.stderr
 
 
-def test_the_http_blocks_of_the_readme_work(daemon_factory):
+def test_the_http_block_of_the_readme_works(daemon_factory):
     daemon = daemon_factory("--dev")
     script = f"set -eu\n. {daemon.data}/dev.env\n" + "".join(block for block in shell_blocks("README.md") if "curl" in block)
-    done = subprocess.run(["bash", "-c", script.replace("curl ", "curl --silent --show-error ")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and not done.stderr, done.stderr
-    created, listed = (json.loads(line) for line in done.stdout.splitlines())
-    assert created["service"]["state"] == "running" and listed == [created["service"]]
+    created, scaled, password, backup, stopped, deleted, left = (json.loads(line) for line in done.stdout.splitlines())
+    assert created["service"]["state"] == "running" and scaled["maxTotalMemoryGb"] == 96 and password["password"]
+    assert backup["status"] == "done" and stopped["state"] == "stopped" and deleted == {} and left == []
