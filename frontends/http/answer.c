@@ -23,12 +23,17 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
     MHD_add_response_header(response, name, text);
 }
 
+void answer_allow(unsigned methods, char *ret_text, size_t size)
+{
+    snprintf(ret_text, size, "%s%s%s%sOPTIONS", methods & METHOD_GET ? "GET, HEAD, " : "",
+             methods & METHOD_POST ? "POST, " : "", methods & METHOD_PATCH ? "PATCH, " : "",
+             methods & METHOD_DELETE ? "DELETE, " : "");
+}
+
 static void add_allow(struct MHD_Response *response, unsigned methods)
 {
     char text[64];
-    snprintf(text, sizeof text, "%s%s%s%sOPTIONS", methods & METHOD_GET ? "GET, HEAD, " : "",
-             methods & METHOD_POST ? "POST, " : "", methods & METHOD_PATCH ? "PATCH, " : "",
-             methods & METHOD_DELETE ? "DELETE, " : "");
+    answer_allow(methods, text, sizeof text);
     MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, text);
 }
 

@@ -251,7 +251,10 @@ static bool find_route(struct http_exchange *exchange)
     } else if (strcmp(exchange->method, "OPTIONS") == 0) {
         answer_bare(exchange, 204);
     } else if (!exchange->route) {
-        refuse_status(exchange, 405, "METHOD_NOT_ALLOWED", "%.20s is not possible here", exchange->method);
+        char allowed[64];
+        answer_allow(exchange->match.methods, allowed, sizeof allowed);
+        refuse_status(exchange, 405, "METHOD_NOT_ALLOWED", "%.20s is not possible here, only %s", exchange->method,
+                      allowed);
     }
     return exchange->route && !exchange->response;
 }

@@ -236,6 +236,8 @@ void answer_end(struct http_exchange *exchange);
 void answer_record(struct http_exchange *exchange, const struct record_type *type, const void *record);
 void answer_nothing(struct http_exchange *exchange);               /* success that has nothing to show */
 void answer_bare(struct http_exchange *exchange, unsigned status); /* no body at all */
+/* "GET, HEAD, OPTIONS"; 64 bytes are enough. */
+void answer_allow(unsigned methods, char *ret_text, size_t size);
 void answer_text(struct http_exchange *exchange, const char *content_type, const char *data, size_t size);
 /* The response made elsewhere: give it the headers all have. */
 void answer_response(struct http_exchange *exchange, unsigned status, struct MHD_Response *response,

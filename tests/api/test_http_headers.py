@@ -127,7 +127,7 @@ def test_options_and_wrong_methods_tell_what_is_allowed(site):
         options = site.plain.request("OPTIONS", path)
         assert options.status == 204 and options.headers["Allow"] == methods
         wrong = site.plain.request("PUT", path)
-        assert wrong.status == 405 and wrong.headers["Allow"] == methods and wrong.error.startswith("METHOD_NOT_ALLOWED: ")
+        assert wrong.status == 405 and wrong.headers["Allow"] == methods and wrong.error.startswith("METHOD_NOT_ALLOWED: ") and wrong.error.endswith(f"only {methods}")
     assert site.plain.get("nothing/like/this").status == 404
     assert site.plain.get("/").status == 404
 
@@ -316,6 +316,10 @@ def test_metrics(site):
 def test_documents_stand_alone(site):
     page = site.plain.as_key(None).get("/docs").body.decode()
     assert "<title>reeve: services API</title>" in page and "http://" not in page.replace("http://www.w3.org", "") and "minTotalMemoryGb" in page
+    for words in ("a multiple of 12 up to 360, paid 720 (default: 360)", "entries to take away first", "1 to 50 characters", "<code>stopping</code>"):
+        assert words in page
+    links, places = set(re.findall(r'href="#([^"]+)"', page)), re.findall(r'id="([^"]+)"', page)
+    assert len(links) > 15 and links <= set(places) and len(places) == len(set(places))
     for web, words in ((site.plain, "plain"), (site.cloud, "cloud")):
         document = web.as_key(None).get("/openapi.json").json
         assert document["openapi"] == "3.1.0" and words in document["info"]["title"] and len(document["paths"]) > 30
