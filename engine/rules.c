@@ -302,6 +302,23 @@ static bool has_source(const struct reeve_access_entry_list *list, size_t from, 
     return false;
 }
 
+int rule_removed(const struct reeve_access_entry_list *entries, const struct reeve_tag_list *tags,
+                 struct reeve_error *ret_error)
+{
+    char path[64];
+    for (size_t i = 0; i < entries->count; i++) {
+        snprintf(path, sizeof path, "ipAccessList.remove[%zu].source", i);
+        if (entries->items[i].source.size == 0)
+            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
+    }
+    for (size_t i = 0; i < tags->count; i++) {
+        snprintf(path, sizeof path, "tags.remove[%zu].key", i);
+        if (tags->items[i].key.size == 0)
+            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
+    }
+    return 0;
+}
+
 int access_list_patch(struct core *core, const struct reeve_access_entry_list *list,
                       const struct reeve_access_entry_list *remove, const struct reeve_access_entry_list *add,
                       struct reeve_access_entry_list *ret_list)

@@ -41,6 +41,10 @@ int tags_patch(struct core *core, const struct reeve_tag_list *tags, const struc
 
 int rule_backup_configuration(const struct reeve_backup_configuration *configuration, struct reeve_error *ret_error);
 
+/* Entries to take away are found by their source, tags by their key. */
+int rule_removed(const struct reeve_access_entry_list *entries, const struct reeve_tag_list *tags,
+                 struct reeve_error *ret_error);
+
 /* Remove, then add: entries keep their order and their text; one entry per source, the later one counts. */
 int access_list_patch(struct core *core, const struct reeve_access_entry_list *list,
                       const struct reeve_access_entry_list *remove, const struct reeve_access_entry_list *add,

@@ -339,6 +339,8 @@ static int check_update(struct core *core, const struct reeve_service_update_par
     if (r == 0)
         r = rule_tags(&params->tags.add, "tags.add", ret_error);
     if (r == 0)
+        r = rule_removed(&params->ip_access_list.remove, &params->tags.remove, ret_error);
+    if (r == 0)
         r = check_state(edit, INPUT_UPDATE, ret_error);
     return r;
 }

@@ -15,6 +15,8 @@ struct document {
     enum http_dialect dialect;
 };
 
+#define NUMBER_MAX UINT64_C(9007199254740991) /* what JSON numbers hold exactly in all programs */
+
 static void put_string(struct buffer *out, const char *text)
 {
     json_put_string(out, text, strlen(text));
@@ -32,12 +34,14 @@ static const char *rule_of(const char *name)
          ",\"pattern\":\"^ *[^\\\\x00- !-,/:-@\\\\[-^`{-\\\\x7f][^\\\\x00-\\\\x1f!-,/:-@\\\\[-^`{-\\\\x7f]*$\""},
         {"source",
          ",\"anyOf\":[{\"format\":\"ipv4\"},{\"format\":\"ipv6\"},{\"pattern\":\"^[0-9A-Fa-f.:]+/[0-9]{1,3}$\"}]"},
+        {"description", ",\"maxLength\":1024,\"pattern\":\"^[^\\\\x00-\\\\x1f\\\\x7f]*$\""},
         {"minTotalMemoryGb", ",\"multipleOf\":12,\"minimum\":24,\"maximum\":720"},
         {"maxTotalMemoryGb", ",\"multipleOf\":12,\"minimum\":24,\"maximum\":720"},
         {"minReplicaMemoryGb", ",\"multipleOf\":4,\"minimum\":8,\"maximum\":356"},
         {"maxReplicaMemoryGb", ",\"multipleOf\":4,\"minimum\":8,\"maximum\":356"},
+        {"isReadonly", ",\"const\":false"},
         {"newPasswordHash", ",\"pattern\":\"^([A-Za-z0-9+/]{43}=|[0-9A-Fa-f]{64})$\""},
-        {"newDoubleSha1Hash", ",\"pattern\":\"^[0-9A-Fa-f]{40}$\""},
+        {"newDoubleSha1Hash", ",\"pattern\":\"^([0-9A-Fa-f]{40})?$\""},
         {"backupPeriodInHours", ",\"enum\":[6,8,12,16,20,24,36,48,null]"},
         {"backupRetentionPeriodInHours", ",\"multipleOf\":24,\"minimum\":24,\"maximum\":1080"},
         {"backupStartTime", ",\"pattern\":\"^([01][0-9]|2[0-3]):00$\""},
@@ -99,10 +103,9 @@ static void put_type(const struct document *document, const struct field *field,
         return;
     case FIELD_U64:
         json_put_text(out, null ? "\"type\":[\"integer\",\"null\"]" : "\"type\":\"integer\"");
-        if (params && (field->min || field->max))
-            json_put_format(out, ",\"minimum\":%" PRIu64, field->min);
-        if (params && field->max)
-            json_put_format(out, ",\"maximum\":%" PRIu64, field->max);
+        if (params && !strstr(rule_of(field->name), "minimum"))
+            json_put_format(out, ",\"minimum\":%" PRIu64 ",\"maximum\":%" PRIu64, field->min,
+                            field->max ? field->max : NUMBER_MAX);
         return;
     case FIELD_TIME:
     case FIELD_STAMP:
@@ -151,7 +154,10 @@ static void put_entry(const struct document *document, const struct record_type 
     for (unsigned i = 0; i < type->count; i++) {
         json_put_name(out, type->fields[i].name, i == 0);
         json_put_text(out, "{");
-        put_type(document, &type->fields[i], false);
+        if (i > 0 && type->fields[i].kind == FIELD_STR)
+            json_put_text(out, "\"type\":[\"string\",\"null\"]");
+        else
+            put_type(document, &type->fields[i], false);
         json_put_text(out, rule_of(type->fields[i].name));
         json_put_text(out, ",\"description\":");
         put_string(out, type->fields[i].text);
@@ -266,10 +272,11 @@ const struct record_type *document_params(const struct http_route *route)
 static const char *parameter_schema(const char *name)
 {
     if (strcmp(name, "filter") == 0)
-        return "\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^tag:.\"}";
+        return "\"type\":\"array\",\"maxItems\":30,\"items\":{\"type\":\"string\",\"maxLength\":400,\"pattern\":\"^tag:"
+               "[^\\\\x00-\\\\x1f\\\\x7f]+$\"}";
     if (strcmp(name, "from_date") == 0 || strcmp(name, "to_date") == 0)
-        return "\"type\":\"string\"";
-    return strcmp(name, "filtered_metrics") == 0 ? "\"type\":\"boolean\"" : "\"type\":\"string\"";
+        return "\"type\":\"string\",\"anyOf\":[{\"format\":\"date\"},{\"format\":\"date-time\"}]";
+    return "\"type\":\"string\"";
 }
 
 static void put_parameter(const struct document *document, const struct http_route *route, const char *name,
@@ -612,7 +619,7 @@ static void put_shared(struct buffer *out)
                   "\"description\":\"304 where what is shown still has this ETag\",\"schema\":{\"type\":\"string\"}},"
                   "\"PreferWait\":{\"name\":\"Prefer\",\"in\":\"header\","
                   "\"description\":\"wait=N: answer when what was asked for has come about, or after N seconds\","
-                  "\"schema\":{\"type\":\"string\",\"pattern\":\"^wait=[0-9]{1,4}$\"}}}");
+                  "\"schema\":{\"type\":\"string\",\"examples\":[\"wait=30\"]}}}");
     json_put_text(
         out, ",\"headers\":{\"RequestId\":{\"required\":true,\"schema\":{\"type\":\"string\",\"minLength\":1}},"
              "\"ETag\":{\"required\":true,\"description\":\"generation of what is shown\","

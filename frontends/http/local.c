@@ -107,7 +107,7 @@ static bool read_date(struct http_exchange *exchange, const char *name, bool end
 {
     const struct reeve_str text = request_query(exchange, name);
     char whole[32];
-    if (text.size == 0 || codec_parse_time(text.data, text.size, ret_ms))
+    if (!text.data || codec_parse_time(text.data, text.size, ret_ms))
         return true;
     if (text.size == 10) {
         snprintf(whole, sizeof whole, "%.10sT%s", text.data, end_of_day ? "23:59:59Z" : "00:00:00Z");

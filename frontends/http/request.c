@@ -417,7 +417,7 @@ bool request_read_query(struct http_exchange *exchange)
             return false;
         }
         const bool known = route_has_word(exchange->route->query, key.data, key.size);
-        if (!known && exchange->listener->dialect == HTTP_PLAIN && key.size) {
+        if (!known && exchange->listener->dialect == HTTP_PLAIN && size) {
             refuse_status(exchange, 400, "BAD_REQUEST", "request query.%.40s: is not known here%s%s", key.data,
                           *exchange->route->query ? "; known are " : "", exchange->route->query);
             return false;

@@ -128,6 +128,12 @@ def test_tags_refuse(site, tags, words):
     assert answer.status == 400 and words in answer.error
 
 
+def test_tags_are_taken_away_by_their_key(site):
+    service = create(site)["id"]
+    answer = site.cloud.patch(f"services/{service}", {"tags": {"remove": [{"value": "x"}]}})
+    assert answer.status == 400 and "request body.tags.remove[0].key: is required" in answer.error
+
+
 def test_list_by_tags(site):
     for name, tags in (("a", {"env": "prod", "team": "x"}), ("b", {"env": "prod"}), ("c", {"env": "test"}), ("d", {})):
         create(site, name=name, tags=[{"key": key, "value": value} for key, value in tags.items()])
@@ -220,6 +226,7 @@ def test_quotas(site):
 
 
 def test_usage_cost(site):
+    assert "request query.to_date: must be a date" in site.cloud.get("usageCost?to_date=").error
     assert site.cloud.get("usageCost?from_date=2026-01-01&to_date=2026-01-31").result == {"grandTotalCHC": 0, "costs": []}
     assert "from 0 to 31 days" in site.cloud.get("usageCost?from_date=2026-01-01&to_date=2026-03-31").error
     assert "request query.from_date: must be a date" in site.cloud.get("usageCost?from_date=yesterday").error

@@ -242,6 +242,8 @@ def test_update_refuses_what_it_does_not_take(site):
     service = site.running()
     refused(site.plain.patch(f"services/{service}", {"tier": "production"}), 400, "request body.tier: is not known here; known are name ipAccessList")
     refused(site.plain.patch(f"services/{service}", {"name": ""}), 400, "request body.name: must have from 1 to 50 characters, has 0")
+    for entry in ({}, {"description": "me"}, {"source": ""}):
+        refused(site.plain.patch(f"services/{service}", {"ipAccessList": {"remove": [entry]}}), 400, "request body.ipAccessList.remove[0].source: is required")
     refused(site.plain.patch(f"services/{service}", {"ipAccessList": []}), 400, "request body.ipAccessList: must be an object")
 
 
