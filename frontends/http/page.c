@@ -94,7 +94,7 @@ static void put_row(struct page *page, const char *name, const struct field *fie
     json_put_text(out, "<td>");
     put_html(out, field->text);
     put_limits(out, field);
-    if (field->kind == FIELD_ENUM && field->use < USE_REQUIRED)
+    if ((field->kind == FIELD_ENUM && field->use < USE_REQUIRED) || field->kind == FIELD_WORDS)
         put_words(page, field);
     json_put_text(out, "</td></tr>\n");
 }
