@@ -303,6 +303,8 @@ static int open_http(struct daemon *daemon, struct reeve_error *ret_error)
         .log = log_line,
         .extra_counters = other_counters,
         .extra_arg = daemon,
+        .operation_log = daemon->exec ? operation_log : NULL,
+        .operation_log_arg = daemon->exec,
     };
     if (!options->http && !options->http_cloud)
         return 0;
