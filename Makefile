@@ -41,8 +41,9 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wswitch-enum -Wstric
             -Wvla -Wundef -Wformat=2 -Wwrite-strings -Werror
 CPPFLAGS += -D_GNU_SOURCE -I. -Iengine -Ischemas -I$(BUILD)/include
 CFLAGS   ?= -O2 -g
-FLAGS    := -std=c11 $(WARNINGS) -fPIC -fvisibility=hidden -fstack-protector-strong -fno-omit-frame-pointer
-LDFLAGS  += -Wl,-z,relro,-z,now
+FLAGS    := -std=c11 $(WARNINGS) -fPIC -fvisibility=hidden -fstack-protector-strong -fstack-clash-protection \
+            -fno-omit-frame-pointer $(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
+LDFLAGS  += -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--as-needed
 ifneq ($(SANITIZE),)
 FLAGS    += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SANITIZE)
@@ -50,7 +51,7 @@ else ifneq ($(COVERAGE),)
 FLAGS    += --coverage -fprofile-update=atomic -O0
 LDFLAGS  += --coverage
 else
-FLAGS    += -D_FORTIFY_SOURCE=2
+FLAGS    += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 endif
 ENGINE_LIBS   = $(call packages_libs,$(ENGINE_PACKAGES)) -lpthread -lm
 FRONTEND_LIBS = $(call packages_libs,$(FRONTEND_PACKAGES)) $(ENGINE_LIBS)
