@@ -102,7 +102,7 @@ static void apply_effect(struct core *core, struct reeve_backup *backup, enum ba
     const struct operation_owner owner = owner_of(backup);
     switch (effect) {
     case BACKUP_EFFECT_COPY:
-        operation_begin(core, &owner, &backup->operation, REEVE_OPERATION_KIND_BACKUP);
+        operation_begin(core, &owner, &backup->operation, REEVE_OPERATION_KIND_BACKUP, 0);
         break;
     case BACKUP_EFFECT_KEEP:
         backup->size_bytes = turn->outcome->size_bytes;
@@ -125,7 +125,7 @@ static void apply_effect(struct core *core, struct reeve_backup *backup, enum ba
         break;
     case BACKUP_EFFECT_DELETE:
         backup->expires_ms = 0;
-        operation_begin(core, &owner, &backup->operation, REEVE_OPERATION_KIND_DELETE_BACKUP);
+        operation_begin(core, &owner, &backup->operation, REEVE_OPERATION_KIND_DELETE_BACKUP, 0);
         break;
     case BACKUP_EFFECT_REMOVE:
         backup->operation = (struct reeve_operation){0};

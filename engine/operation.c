@@ -33,7 +33,7 @@ void operation_drop(struct core *core, struct reeve_operation *operation)
 }
 
 void operation_begin(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation,
-                     enum reeve_operation_kind kind)
+                     enum reeve_operation_kind kind, uint64_t pause_ms)
 {
     operation_drop(core, operation);
     *operation = (struct reeve_operation){
@@ -42,7 +42,10 @@ void operation_begin(struct core *core, const struct operation_owner *owner, str
         .attempt = 1,
         .since_ms = core->now_ms,
     };
-    operation_requeue(core, owner, operation);
+    if (pause_ms)
+        operation->retry_at_ms = core->now_ms + pause_ms;
+    else
+        operation_requeue(core, owner, operation);
 }
 
 void operation_requeue(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation)
@@ -92,17 +95,21 @@ bool operation_may_retry(const struct core *core, const struct reeve_operation *
 
 #define RETRY_AFTER_MAX_MS UINT64_C(3600000)
 
+uint64_t operation_pause_ms(struct core *core, uint64_t first_ms, uint64_t max_ms, uint64_t times)
+{
+    uint64_t pause_ms = first_ms, random;
+    for (uint64_t i = 1; i < times && pause_ms < max_ms; i++)
+        pause_ms *= 2;
+    if (pause_ms > max_ms)
+        pause_ms = max_ms;
+    core_random(core, &random, sizeof random);
+    return pause_ms / 2 + random % (pause_ms / 2 + 1);
+}
+
 void operation_back_off(struct core *core, struct reeve_operation *operation, uint64_t retry_after_ms)
 {
-    uint64_t pause_ms = core->limits.retry_min_ms;
-    for (uint64_t i = 1; i < operation->attempt && pause_ms < core->limits.retry_max_ms; i++)
-        pause_ms *= 2;
-    if (pause_ms > core->limits.retry_max_ms)
-        pause_ms = core->limits.retry_max_ms;
-    /* Half of it is drawn, so that what failed together does not come back together. */
-    uint64_t random;
-    core_random(core, &random, sizeof random);
-    pause_ms = pause_ms / 2 + random % (pause_ms / 2 + 1);
+    uint64_t pause_ms = operation_pause_ms(core, core->limits.retry_min_ms, core->limits.retry_max_ms,
+                                           operation->attempt);
     if (retry_after_ms > pause_ms)
         pause_ms = retry_after_ms < RETRY_AFTER_MAX_MS ? retry_after_ms : RETRY_AFTER_MAX_MS;
     operation->attempt++;

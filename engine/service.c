@@ -111,10 +111,16 @@ void service_save(struct core *core, struct service_edit *edit)
 
 /* ---- Effects ---- */
 
-static void begin(struct core *core, struct reeve_service *service, enum reeve_operation_kind kind)
+static void begin_later(struct core *core, struct reeve_service *service, enum reeve_operation_kind kind,
+                        uint64_t pause_ms)
 {
     const struct operation_owner owner = owner_of(service);
-    operation_begin(core, &owner, &service->operation, kind);
+    operation_begin(core, &owner, &service->operation, kind, pause_ms);
+}
+
+static void begin(struct core *core, struct reeve_service *service, enum reeve_operation_kind kind)
+{
+    begin_later(core, service, kind, 0);
 }
 
 static void configure(struct core *core, struct reeve_service *service)
@@ -206,17 +212,34 @@ static void leave_running(struct core *core, struct reeve_service *service, cons
     service->idle_at_ms = 0;
 }
 
-static void start(struct core *core, struct reeve_service *service, const struct step *step)
+static void start(struct core *core, struct reeve_service *service)
 {
-    leave_running(core, service, "service_lost", "the service stopped working");
-    service->failure = step->reason;
+    service->failure = (struct reeve_failure){0};
+    service->restarts = 0;
     begin(core, service, service->provisioned ? REEVE_OPERATION_KIND_START : REEVE_OPERATION_KIND_PROVISION);
+}
+
+/* At once for the first time; a server that stops working again and again is not to keep its host busy. */
+static void start_again(struct core *core, struct reeve_service *service, const struct step *step)
+{
+    const struct reeve_limits *limits = &core->limits;
+    leave_running(core, service, "service_lost", "the service stopped working");
+    if (core->now_ms - service->lost_ms >= limits->restart_reset_ms)
+        service->restarts = 0;
+    const uint64_t pause_ms = service->restarts ? operation_pause_ms(core, limits->restart_min_ms,
+                                                                     limits->restart_max_ms, service->restarts)
+                                                : 0;
+    service->restarts++;
+    service->lost_ms = core->now_ms;
+    service->failure = step->reason;
+    begin_later(core, service, REEVE_OPERATION_KIND_START, pause_ms);
 }
 
 static void stop(struct core *core, struct reeve_service *service)
 {
     leave_running(core, service, "service_stopped", "the service was stopped");
     service->failure = (struct reeve_failure){0};
+    service->restarts = 0;
     begin(core, service, REEVE_OPERATION_KIND_STOP);
 }
 
@@ -239,7 +262,10 @@ static bool apply_effect(struct core *core, struct reeve_service *service, enum 
         begin(core, service, REEVE_OPERATION_KIND_PROVISION);
         break;
     case EFFECT_START:
-        start(core, service, step);
+        start(core, service);
+        break;
+    case EFFECT_START_AGAIN:
+        start_again(core, service, step);
         break;
     case EFFECT_STOP:
         stop(core, service);

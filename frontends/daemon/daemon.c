@@ -42,6 +42,8 @@ struct daemon {
     struct door *door;
     bool door_open;
     struct door_stats door_stats;
+    struct exec_stats exec_stats;
+    bool health_watched;
     struct http_server *http;
     char url[128], cloud_url[128];
     unsigned frontends_open;
@@ -84,7 +86,8 @@ static void stop(struct daemon *daemon)
 {
     daemon->stopping = true;
     notify_send("STOPPING=1");
-    daemon->frontends_open = 1U + (daemon->ipc ? 1 : 0) + (daemon->http ? 1 : 0) + (daemon->door_open ? 1 : 0);
+    daemon->frontends_open = 1U + (daemon->ipc ? 1 : 0) + (daemon->http ? 1 : 0) + (daemon->door_open ? 1 : 0) +
+                             (daemon->health_watched ? 1 : 0);
     if (daemon->http)
         http_server_close(daemon->http, on_frontend_closed, daemon);
     daemon->http = NULL;
@@ -94,7 +97,21 @@ static void stop(struct daemon *daemon)
     if (daemon->door_open)
         door_close(daemon->door, on_frontend_closed, daemon);
     daemon->door_open = false;
+    if (daemon->health_watched)
+        exec_unwatch_health(daemon->exec, on_frontend_closed, daemon);
+    daemon->health_watched = false;
     on_frontend_closed(daemon);
+}
+
+#define EXEC_OPERATIONS_MAX 16
+
+/* Programs and the servers that they start share this host: fewer at once than where others do the work. */
+static struct reeve_limits engine_limits(const struct daemon *daemon, const struct daemon_options *options)
+{
+    struct reeve_limits limits = options->limits;
+    if (daemon->exec && limits.operations_max == 0)
+        limits.operations_max = EXEC_OPERATIONS_MAX;
+    return limits;
 }
 
 static void reload(struct daemon *daemon)
@@ -103,12 +120,16 @@ static void reload(struct daemon *daemon)
     struct reeve_error error;
     int r = daemon_options_read(&fresh, daemon->argc, daemon->argv, &error);
     if (r == 0) {
-        const struct reeve_options options = {.limits = fresh.limits, .catalogue = fresh.catalogue};
+        const struct reeve_options options = {.limits = engine_limits(daemon, &fresh), .catalogue = fresh.catalogue};
         r = reeve_reload(daemon->engine, &options, &error);
     }
     if (r == 0) {
         log_configure(daemon->options.log_json, fresh.log_level_number);
         ipc_server_reload(daemon->ipc, &fresh.ipc_limits);
+        if (daemon->door)
+            door_reload(daemon->door, &fresh.door_limits);
+        if (daemon->exec)
+            exec_reload(daemon->exec, &fresh.exec_limits);
         r = daemon->http ? http_server_reload(daemon->http, &fresh.http_limits, fresh.log_level_number, &error) : 0;
     }
     if (r == 0) {
@@ -224,7 +245,7 @@ static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
         .log_level = REEVE_LOG_DEBUG, /* log_line() filters, and its level may change */
         .catalogue = options->catalogue,
         .endpoint_domain = options->endpoint_domain,
-        .limits = options->limits,
+        .limits = engine_limits(daemon, options),
     };
     const int r = reeve_open(&engine_options, &daemon->engine, ret_error);
     if (r == 0 && daemon->simulated)
@@ -261,7 +282,7 @@ static int open_ipc(struct daemon *daemon, struct reeve_error *ret_error)
     return ipc_server_open(&ipc_options_given, &daemon->loop, daemon->engine, &daemon->ipc, ret_error);
 }
 
-/* The counters of socket and door, for the metrics page of the HTTP server. */
+/* The counters of socket, door and health, for the metrics page of the HTTP server. */
 static size_t other_counters(void *arg, unsigned index, const struct counter_type **ret_types, const void **ret_values)
 {
     struct daemon *daemon = arg;
@@ -276,6 +297,12 @@ static size_t other_counters(void *arg, unsigned index, const struct counter_typ
         *ret_types = door_counters;
         *ret_values = &daemon->door_stats;
         return door_counters_count;
+    }
+    if (index == (daemon->door ? 2 : 1) && daemon->exec) {
+        exec_get_stats(daemon->exec, &daemon->exec_stats);
+        *ret_types = exec_counters;
+        *ret_values = &daemon->exec_stats;
+        return exec_counters_count;
     }
     return 0;
 }
@@ -378,6 +405,10 @@ static int serve(struct daemon *daemon, struct reeve_error *ret_error)
     if (daemon->door) {
         r = door_start(daemon->door, daemon->engine, ret_error);
         daemon->door_open = true;
+    }
+    if (r == 0 && daemon->exec) {
+        r = exec_watch_health(daemon->exec, &daemon->options.exec_limits, ret_error);
+        daemon->health_watched = r == 0;
     }
     if (r == 0)
         r = open_ipc(daemon, ret_error);

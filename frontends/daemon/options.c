@@ -88,7 +88,7 @@ struct number_table {
     const char *title;
 };
 
-#define TABLES 4
+#define TABLES 5
 
 static void number_tables(struct number_table ret_tables[TABLES])
 {
@@ -100,6 +100,8 @@ static void number_tables(struct number_table ret_tables[TABLES])
                                           offsetof(struct daemon_options, http_limits), "HTTP"};
     ret_tables[3] = (struct number_table){door_options, door_options_count,
                                           offsetof(struct daemon_options, door_limits), "Door"};
+    ret_tables[4] = (struct number_table){exec_options, exec_options_count,
+                                          offsetof(struct daemon_options, exec_limits), "Health of services, for exec"};
 }
 
 /* ---- Finding a row ---- */
@@ -361,8 +363,9 @@ static int finish(struct daemon_options *options, struct reeve_error *ret_error)
 int daemon_options_read(struct daemon_options *options, int argc, char **argv, struct reeve_error *ret_error)
 {
     *options = (struct daemon_options){0};
-    options->given = calloc(
-        TEXT_COUNT + schema_options_count + ipc_options_count + http_options_count + door_options_count, sizeof(bool));
+    options->given = calloc(TEXT_COUNT + schema_options_count + ipc_options_count + http_options_count +
+                                door_options_count + exec_options_count,
+                            sizeof(bool));
     if (!options->given)
         return refuse_field(ret_error, "", "out of memory");
     for (int i = 1; i < argc; i++) {

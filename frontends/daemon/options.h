@@ -5,6 +5,7 @@
 #include "frontends/http/server.h"
 #include "frontends/ipc/server.h"
 #include "provisioners/door/door.h"
+#include "provisioners/exec/exec.h"
 
 struct daemon_options {
     char *data_dir, *socket_path, *provisioner, *config_path, *catalogue, *endpoint_domain;
@@ -17,6 +18,7 @@ struct daemon_options {
     struct ipc_limits ipc_limits;
     struct http_limits http_limits;
     struct door_limits door_limits;
+    struct exec_limits exec_limits;
 
     /* made of the above */
     enum reeve_log_level log_level_number;

@@ -295,7 +295,8 @@ static void admit(struct door_connection *connection)
 {
     struct door_service *service = connection->service;
     struct door *door = service->door;
-    if (!is_allowed(service, &connection->client)) {
+    /* The event may not have come yet of what somebody was told a moment ago. */
+    if (!service_refresh(service) || !is_allowed(service, &connection->client)) {
         door->stats.denied++;
         close_connection(connection);
     } else if (door->stats.connections > door->limits.connections_max ||

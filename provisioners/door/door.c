@@ -104,8 +104,7 @@ static bool on_record(void *arg, const void *record)
     return false;
 }
 
-/* Take over what the engine says of it. False: it is gone. */
-static bool refresh(struct door_service *service)
+bool service_refresh(struct door_service *service)
 {
     struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_GET};
     struct reeve_error error;
@@ -173,7 +172,7 @@ static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
     struct door_service *service = map_get(&door->services, &event->service_id);
     if (!service)
         return;
-    if (!refresh(service))
+    if (!service_refresh(service))
         forget(service);
     else
         door_go_on(service);
@@ -188,7 +187,7 @@ static void on_lagged(struct reeve_watch *watch, uint64_t resume_sequence)
     for (struct link *link = door->all.next; link != &door->all; link = next) {
         struct door_service *service = link_owner(link, struct door_service, in_all);
         next = link->next;
-        if (!refresh(service))
+        if (!service_refresh(service))
             forget(service);
         else
             door_go_on(service);
@@ -254,7 +253,7 @@ void door_outcome(void *arg, const struct reeve_uuid *organization_id, const str
     const char *problem = "out of memory";
     struct door_service *service = service_new(door, organization_id, service_id);
     if (service && ports_assign(service, &outcome->endpoints, &problem)) {
-        refresh(service);
+        service_refresh(service);
         show(service, outcome);
         return;
     }
@@ -352,6 +351,11 @@ int door_start(struct door *door, struct reeve_engine *engine, struct reeve_erro
     for (struct link *link = door->all.next; link != &door->all; link = link->next)
         ports_listen(link_owner(link, struct door_service, in_all));
     return 0;
+}
+
+void door_reload(struct door *door, const struct door_limits *limits)
+{
+    set_limits(&door->limits, limits);
 }
 
 void door_get_stats(const struct door *door, struct door_stats *ret_stats)

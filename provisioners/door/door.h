@@ -52,6 +52,7 @@ int door_start(struct door *door, struct reeve_engine *engine, struct reeve_erro
 void door_outcome(void *arg, const struct reeve_uuid *organization_id, const struct reeve_uuid *service_id,
                   enum reeve_operation_kind kind, struct reeve_outcome *outcome);
 
+void door_reload(struct door *door, const struct door_limits *limits);
 void door_get_stats(const struct door *door, struct door_stats *ret_stats);
 /* Close all doors and connections, then call on_closed: the door is no more, but for door_outcome(), which does nothing
  * then. */

@@ -105,6 +105,8 @@ __attribute__((format(printf, 3, 4))) void door_log(struct door *door, enum reev
 void door_handle_closed(struct door *door);
 /* Bytes of the service have moved, or are to be: wakes it where it is idle. */
 void service_moved(struct door_service *service, bool wake);
+/* Take over what the engine says of it. False: it is gone. */
+bool service_refresh(struct door_service *service);
 void service_free(struct door_service *service);
 
 /* ---- ports.c: which port is whose ---- */

@@ -14,9 +14,7 @@
 
 /* ---- Outcomes ---- */
 
-/* One line of UTF-8 that ends with a whole character: the engine takes no other text, and a reason must not get lost.
- */
-static void clean(const char *text, char *ret_text, size_t size_max)
+void answer_clean(const char *text, char *ret_text, size_t size_max)
 {
     struct buffer line = {0};
     files_append_text(&line, text, strlen(text));
@@ -37,8 +35,8 @@ __attribute__((format(printf, 4, 5))) static void conclude(struct answer *answer
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    clean(message, answer->message, sizeof answer->message);
-    clean(code, answer->code, sizeof answer->code);
+    answer_clean(message, answer->message, sizeof answer->message);
+    answer_clean(code, answer->code, sizeof answer->code);
     answer->outcome = (struct reeve_outcome){
         .status = status, .code = reeve_str(answer->code), .message = reeve_str(answer->message)};
 }

@@ -24,4 +24,8 @@ struct answer {
 void answer_read(struct answer *answer, const char *run_directory);
 void answer_free(struct answer *answer);
 
+/* One line of UTF-8 that ends with a whole character: the engine takes no other text, and a reason must not get lost.
+ */
+void answer_clean(const char *text, char *ret_text, size_t size_max);
+
 #endif

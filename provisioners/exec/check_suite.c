@@ -226,7 +226,7 @@ static void grow(struct subject *subject)
     subject->service.desired++;
 }
 
-static void check_health(struct check *check, const struct subject *subject, const char *when)
+static void check_health(struct check *check, const struct subject *subject, const char *when, bool expected)
 {
     struct check_run run;
     if (!check->description.health) {
@@ -238,9 +238,13 @@ static void check_health(struct check *check, const struct subject *subject, con
     json_object_set_new(json, "operation", json_string("health"));
     run_json(check, "health", json, NULL, &run);
     json_decref(json);
-    const bool good = is_done(&run) && json_is_boolean(json_object_get(run.answer.json, "running"));
+    const json_t *running = json_object_get(run.answer.json, "running");
+    const bool told = is_done(&run) && json_is_boolean(running), good = told && json_is_true(running) == expected;
     check_line(check, good, "health %s: %s%s", when,
-               good ? "tells whether it runs" : "needs {\"running\": true or false}: ", good ? "" : reason(&run));
+               good   ? "tells whether it runs"
+               : told ? "tells the contrary"
+                      : "needs {\"running\": true or false}: ",
+               told ? "" : reason(&run));
     check_run_free(&run);
 }
 
@@ -255,7 +259,7 @@ static void restore(struct check *check, struct subject *original, uint64_t *dur
     const struct reeve_uuid own = copy.backup.id;
     copy.backup = original->backup;
     if (try_thrice(check, &copy, REEVE_OPERATION_KIND_PROVISION, " from a backup", &duration_ms))
-        check_health(check, &copy, "of what was restored");
+        check_health(check, &copy, "of what was restored", true);
     copy.backup.id = own;
     try_thrice(check, &copy, REEVE_OPERATION_KIND_STOP, " of what was restored", &durations[0]);
     try_thrice(check, &copy, REEVE_OPERATION_KIND_DELETE, " of what was restored", &durations[0]);
@@ -281,7 +285,8 @@ static void check_life(struct check *check, uint64_t *durations)
         const bool done = try_thrice(check, &subject, step->kind, step->what, &durations[step->kind]);
         backed_up |= done && step->kind == REEVE_OPERATION_KIND_BACKUP;
         if (step->kind == REEVE_OPERATION_KIND_PROVISION || step->kind == REEVE_OPERATION_KIND_STOP)
-            check_health(check, &subject, step->kind == REEVE_OPERATION_KIND_STOP ? "when stopped" : "when running");
+            check_health(check, &subject, step->kind == REEVE_OPERATION_KIND_STOP ? "when stopped" : "when running",
+                         step->kind != REEVE_OPERATION_KIND_STOP);
     }
     if (backed_up)
         restore(check, &subject, &other);

@@ -151,6 +151,9 @@ static int make_directories(struct exec_config *config, const char *data_dir, st
     if (r == 0)
         r = make_directory("state", path, ret_error);
     files_path(path, "%s/logs", config->state);
+    if (r == 0)
+        r = make_directory("state", path, ret_error);
+    files_path(path, "%s/processes", config->state);
     return r == 0 ? make_directory("state", path, ret_error) : r;
 }
 

@@ -15,6 +15,8 @@
 #include "answer.h"
 #include "describe.h"
 #include "files.h"
+#include "health.h"
+#include "request.h"
 #include "run.h"
 
 #define TICK_MS 500
@@ -29,7 +31,9 @@ struct exec {
     reeve_log_cb log;
     exec_outcome_cb on_outcome; /* may be NULL */
     void *outcome_arg;
-    int lock; /* on the state directory */
+    struct exec_limits limits;
+    struct health *health; /* NULL: nobody looks after servers (yet, or any more) */
+    int lock;              /* on the state directory */
     struct link runs;
     uv_timer_t tick;    /* active while there are runs */
     uv_signal_t orphan; /* a child has ended */
@@ -56,6 +60,21 @@ static void say_of(const struct run *run, enum reeve_log_level level, const char
     say(run->exec, level, "exec: %s operation=%s attempt=%llu: %s", reeve_operation_kind_name(run->kind), operation,
         (unsigned long long)run->attempt, what);
 }
+
+const struct option_type exec_options[] = {
+#define EXEC_LIMIT(c_name, flag, preset, min, max, unit, text)                                                         \
+    {flag, offsetof(struct exec_limits, c_name), preset, min, max, unit, text},
+#include "limits.def"
+};
+const unsigned exec_options_count = sizeof exec_options / sizeof exec_options[0];
+
+#define KIND_COUNTER false
+#define KIND_GAUGE true
+const struct counter_type exec_counters[] = {
+#define EXEC_COUNTER(c_name, name, kind, text) {name, offsetof(struct exec_stats, c_name), KIND_##kind, text},
+#include "counters.def"
+};
+const unsigned exec_counters_count = sizeof exec_counters / sizeof exec_counters[0];
 
 /* ---- What becomes of a run ---- */
 
@@ -114,11 +133,39 @@ static void report_problem(struct run *run)
     }
 }
 
+/* Written down before the engine is told: were we to die between the two, the next daemon knows it. */
+static void note_process(const struct run *run, const struct answer *answer)
+{
+    const struct exec_config *config = &run->exec->config;
+    const json_t *process = json_object_get(answer->json, "process");
+    if (answer->outcome.status != REEVE_OUTCOME_STATUS_DONE)
+        return;
+    switch ((int)run->kind) {
+    case REEVE_OPERATION_KIND_PROVISION:
+    case REEVE_OPERATION_KIND_START:
+        health_note_process(config, &run->owner, (int)json_integer_value(process));
+        break;
+    case REEVE_OPERATION_KIND_CONFIGURE:
+        if (process)
+            health_note_process(config, &run->owner, (int)json_integer_value(process));
+        break;
+    case REEVE_OPERATION_KIND_STOP:
+    case REEVE_OPERATION_KIND_SUSPEND:
+    case REEVE_OPERATION_KIND_DELETE:
+        health_forget_process(config, &run->owner);
+        break;
+    default:
+        break;
+    }
+}
+
 static void report_end(struct run *run)
 {
     static const struct reeve_outcome cancelled = {.status = REEVE_OUTCOME_STATUS_CANCELLED};
     struct answer answer;
     answer_read(&answer, run->directory);
+    if (!run->cancelled)
+        note_process(run, &answer);
     if (run->exec->on_outcome && !run->cancelled)
         run->exec->on_outcome(run->exec->outcome_arg, &run->owner.organization_id, &run->owner.service_id, run->kind,
                               &answer.outcome);
@@ -225,7 +272,7 @@ static bool is_loops(const struct exec *exec, pid_t pid)
         if (run->alive && run->is_child && run->process.pid == pid)
             return true;
     }
-    return false;
+    return health_is_child(exec->health, pid);
 }
 
 /* The loop's own children are left to it. Where one stands in front, its end, which comes next, leads here again. */
@@ -237,6 +284,11 @@ static void reap_orphans(struct exec *exec)
             return;
         waitpid(info.si_pid, NULL, WNOHANG);
     }
+}
+
+void exec_reap(struct exec *exec)
+{
+    reap_orphans(exec);
 }
 
 static void on_orphan(uv_signal_t *handle, int number)
@@ -334,12 +386,15 @@ static void on_start(void *arg, struct reeve_task *task)
     if (!run)
         return; /* hangs; the engine's deadline sees to it */
     attach(run, task);
+    json_t *request = request_of(task);
     if (blocked)
         fail(run, "busy", "an earlier run for this service is still being ended");
     else if (!(exec->description.operations & 1U << task->kind))
         fail(run, "unsupported", "%s does not do %s", exec->description.name, reeve_operation_kind_name(task->kind));
     else
-        run_start(run, exec->loop, &exec->config, task, on_ended);
+        run_start(run, exec->loop, &exec->config, reeve_operation_kind_name(task->kind), request, task->timeout_ms,
+                  on_ended);
+    json_decref(request);
     add(exec, run);
     if (run->code)
         report_problem(run);
@@ -484,6 +539,49 @@ const char *exec_state_directory(const struct exec *exec)
 void exec_set_engine(struct exec *exec, struct reeve_engine *engine)
 {
     exec->engine = engine;
+}
+
+static void set_limits(struct exec *exec, const struct exec_limits *given)
+{
+    exec->limits = *given;
+    for (unsigned i = 0; i < exec_options_count; i++) {
+        uint64_t *value = (uint64_t *)(void *)((char *)&exec->limits + exec_options[i].offset);
+        if (*value == 0)
+            *value = exec_options[i].preset;
+    }
+}
+
+int exec_watch_health(struct exec *exec, const struct exec_limits *limits, struct reeve_error *ret_error)
+{
+    set_limits(exec, limits);
+    const struct health_settings settings = {.exec = exec,
+                                             .config = &exec->config,
+                                             .loop = exec->loop,
+                                             .engine = exec->engine,
+                                             .limits = &exec->limits,
+                                             .can_look = exec->description.health,
+                                             .log = exec->log};
+    return health_open(&settings, &exec->health, ret_error);
+}
+
+void exec_unwatch_health(struct exec *exec, void (*on_done)(void *arg), void *arg)
+{
+    struct health *health = exec->health;
+    exec->health = NULL;
+    if (health)
+        health_close(health, on_done, arg);
+    else
+        on_done(arg);
+}
+
+void exec_reload(struct exec *exec, const struct exec_limits *limits)
+{
+    set_limits(exec, limits);
+}
+
+void exec_get_stats(const struct exec *exec, struct exec_stats *ret_stats)
+{
+    health_get_stats(exec->health, ret_stats);
 }
 
 bool exec_read_log(struct exec *exec, const struct reeve_operation_params *which, struct buffer *log,

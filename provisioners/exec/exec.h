@@ -6,6 +6,23 @@
 #include <reeve.h>
 
 #include "base/buffer.h"
+#include "schema.h"
+
+/* 0 means the default. */
+struct exec_limits {
+#define EXEC_LIMIT(c_name, flag, preset, min, max, unit, text) uint64_t c_name;
+#include "limits.def"
+};
+
+struct exec_stats {
+#define EXEC_COUNTER(c_name, name, kind, text) uint64_t c_name;
+#include "counters.def"
+};
+
+extern const struct option_type exec_options[];
+extern const unsigned exec_options_count;
+extern const struct counter_type exec_counters[];
+extern const unsigned exec_counters_count;
 
 struct exec;
 struct uv_loop_s;
@@ -25,6 +42,14 @@ void exec_set_outcome(struct exec *exec, exec_outcome_cb on_outcome, void *arg);
 const char *exec_state_directory(const struct exec *exec);
 /* The engine to answer to, right after reeve_open(). */
 void exec_set_engine(struct exec *exec, struct reeve_engine *engine);
+/* Look after the servers of running services from now on. */
+int exec_watch_health(struct exec *exec, const struct exec_limits *limits, struct reeve_error *ret_error);
+/* No more; before the engine closes. Calls on_done when that is so. */
+void exec_unwatch_health(struct exec *exec, void (*on_done)(void *arg), void *arg);
+void exec_reload(struct exec *exec, const struct exec_limits *limits);
+/* For what runs programs of its own beside it: reap what they have left behind. */
+void exec_reap(struct exec *exec);
+void exec_get_stats(const struct exec *exec, struct exec_stats *ret_stats);
 /* Append what the program that does or did an operation wrote: its log, and its lines of progress. False: nothing is
  * known of it. */
 bool exec_read_log(struct exec *exec, const struct reeve_operation_params *which, struct buffer *log,

@@ -75,7 +75,8 @@ static void ended(struct run *run)
 {
     run->alive = false;
     close_handles(run);
-    run->on_ended(run);
+    if (run->on_ended)
+        run->on_ended(run);
 }
 
 /* ---- Starting ---- */
@@ -93,12 +94,10 @@ __attribute__((format(printf, 3, 4))) static void give_up(struct run *run, const
     run->directory = NULL;
 }
 
-static bool write_request(struct run *run, const struct reeve_task *task)
+static bool write_request(struct run *run, const json_t *request)
 {
     char path[FILES_PATH_MAX];
-    json_t *request = request_of(task);
-    char *text = json_dumps(request, JSON_COMPACT);
-    json_decref(request);
+    char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
     files_path(path, "%s/" RUN_REQUEST, run->directory);
     if (!text)
         give_up(run, "cannot_run", "out of memory");
@@ -169,12 +168,12 @@ static int spawn(struct run *run, uv_loop_t *loop, const struct exec_config *con
     return r;
 }
 
-void run_start(struct run *run, uv_loop_t *loop, const struct exec_config *config, const struct reeve_task *task,
-               void (*on_ended)(struct run *run))
+void run_start(struct run *run, uv_loop_t *loop, const struct exec_config *config, const char *operation,
+               const json_t *request, uint64_t timeout_ms, void (*on_ended)(struct run *run))
 {
     char timeout[24];
     int gate[2];
-    if (!make_directory(run, config) || !write_request(run, task))
+    if (!make_directory(run, config) || !write_request(run, request))
         return;
     char **environment = config_environment(config, run->directory);
     if (!environment || pipe2(gate, O_CLOEXEC) < 0) {
@@ -182,8 +181,8 @@ void run_start(struct run *run, uv_loop_t *loop, const struct exec_config *confi
         free(environment);
         return;
     }
-    snprintf(timeout, sizeof timeout, "%llu", (unsigned long long)task->timeout_ms);
-    const int r = spawn(run, loop, config, reeve_operation_kind_name(run->kind), timeout, environment, gate[0]);
+    snprintf(timeout, sizeof timeout, "%llu", (unsigned long long)timeout_ms);
+    const int r = spawn(run, loop, config, operation, timeout, environment, gate[0]);
     if (r < 0) {
         give_up(run, "cannot_run", "cannot start the program: %s", uv_strerror(r));
     } else {

@@ -2,6 +2,7 @@
 #ifndef REEVE_EXEC_RUN_H
 #define REEVE_EXEC_RUN_H
 
+#include <jansson.h>
 #include <uv.h>
 
 #include "config.h"
@@ -25,8 +26,9 @@ struct run {
     uv_process_t process; /* is_child */
     uv_poll_t poll;       /* adopted: on the pidfd */
     int pidfd;
-    uint64_t kill_ms; /* loop time when its wrapper is killed too; 0: never */
-    void (*on_ended)(struct run *run);
+    uint64_t kill_ms;                  /* loop time when its wrapper is killed too; 0: never */
+    void (*on_ended)(struct run *run); /* NULL: nobody wants to know */
+    void *data, *owner_data;           /* the owner's */
     unsigned handles_open;
     bool freed;
 };
@@ -36,10 +38,10 @@ struct run *run_new(struct exec *exec, const struct log_owner *owner, enum reeve
 /* Freed when its handles are closed; a process goes on. */
 void run_free(struct run *run);
 
-/* Make its directory, write what the program reads, start it. on_ended is called when it has ended. On failure `code`
- * and `problem` say why, and nothing runs. */
-void run_start(struct run *run, uv_loop_t *loop, const struct exec_config *config, const struct reeve_task *task,
-               void (*on_ended)(struct run *run));
+/* Make its directory, write what the program reads (NULL: there was no memory for it), start it. on_ended is called
+ * when it has ended. On failure `code` and `problem` say why, and nothing runs. */
+void run_start(struct run *run, uv_loop_t *loop, const struct exec_config *config, const char *operation,
+               const json_t *request, uint64_t timeout_ms, void (*on_ended)(struct run *run));
 /* The run that is in this directory of an earlier daemon; NULL: there is none in it. */
 struct run *run_find(struct exec *exec, uv_loop_t *loop, const char *runs, const char *name,
                      void (*on_ended)(struct run *run));

@@ -133,6 +133,16 @@ def test_the_access_list_holds_at_the_door(house):
     assert ask(service, source="127.0.0.2") == b"" and ask(service, source="127.0.0.3") == b"hello"
 
 
+def test_what_was_acknowledged_holds_for_the_next_client(house):
+    service = house.service()
+    names = house.tenant.of(service)
+    for _ in range(30):
+        house.rpc.call("service.update", **names, ipAccessList={"remove": ANYWHERE})
+        assert ask(service) == b""
+        house.rpc.call("service.update", **names, ipAccessList={"add": ANYWHERE})
+        assert ask(service) == b"hello"
+
+
 def test_nobody_enters_by_an_empty_list(house):
     assert ask(house.service(ipAccessList=[])) == b""
 

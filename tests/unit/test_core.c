@@ -364,6 +364,73 @@ static void test_lost_health_starts_again(void **state)
     assert_int_equal(service.failure.code.size, 0);
 }
 
+static void lose(struct fixture *f, const struct reeve_uuid *id)
+{
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_HEALTH_LOST};
+    request.params.service_health = (struct reeve_service_health_params){
+        .organization_id = f->organization_id, .service_id = *id, .code = reeve_str("crashed")};
+    assert_int_equal(fixture_submit(f, &request), 0);
+    assert_int_equal(state_of(f, id), REEVE_SERVICE_STATE_DEGRADED);
+}
+
+/* Pauses are half drawn: from 1/2 of the length on it may be started, after the whole length it is. */
+static void expect_pause(struct fixture *f, const struct reeve_uuid *id, uint64_t pause_ms, uint64_t restarts)
+{
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, id, &service));
+    assert_int_equal(service.restarts, restarts);
+    assert_int_equal(service.lost_ms, f->now_ms);
+    fixture_advance(f, pause_ms / 2 - 1);
+    assert_null(fixture_task(f, id));
+    fixture_advance(f, pause_ms - pause_ms / 2 + 1);
+    assert_int_equal(fixture_task(f, id)->kind, REEVE_OPERATION_KIND_START);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, id), REEVE_SERVICE_STATE_RUNNING);
+}
+
+static void test_a_service_that_is_lost_again_and_again_is_started_after_growing_pauses(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    lose(f, &id);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_START); /* at once */
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    for (uint64_t i = 0; i < 12; i++) {
+        const uint64_t pause_ms = f->core.limits.restart_min_ms << i;
+        lose(f, &id);
+        expect_pause(f, &id, pause_ms < f->core.limits.restart_max_ms ? pause_ms : f->core.limits.restart_max_ms,
+                     i + 2);
+    }
+    fixture_advance(f, f->core.limits.restart_reset_ms);
+    lose(f, &id); /* long without trouble: as for the first time */
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_START);
+    assert_int_equal(fixture_check(f), 0);
+}
+
+static void test_a_pause_before_a_restart_ends_with_a_stop_and_survives_the_engine(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    lose(f, &id);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    lose(f, &id);
+    assert_null(fixture_task(f, &id));
+    fixture_restart(f, 10);
+    assert_null(fixture_task(f, &id));
+    fixture_advance(f, 1000);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_START);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    lose(f, &id);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_STOP), 0);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_STOP);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.state, REEVE_SERVICE_STATE_STOPPED);
+    assert_int_equal(service.restarts, 0); /* whoever starts it now has looked at it */
+    assert_int_equal(fixture_check(f), 0);
+}
+
 /* ---- Backups ---- */
 
 static void test_a_backup_is_made_kept_and_deleted_when_its_retention_ends(void **state)
@@ -786,6 +853,8 @@ int main(void)
         STORY(test_idle_and_awake),
         STORY(test_activity_keeps_a_service_from_idling),
         STORY(test_lost_health_starts_again),
+        STORY(test_a_service_that_is_lost_again_and_again_is_started_after_growing_pauses),
+        STORY(test_a_pause_before_a_restart_ends_with_a_stop_and_survives_the_engine),
         STORY(test_a_backup_is_made_kept_and_deleted_when_its_retention_ends),
         STORY(test_stop_ends_a_running_backup_in_error),
         STORY(test_a_change_during_a_backup_waits_for_it),
