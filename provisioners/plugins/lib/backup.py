@@ -3,8 +3,9 @@
     BACKUPS/ID/manifest.json   what it is: format, ids, plugin, server version, counts, each file with size and sha256
     BACKUPS/ID/SHA256SUMS      of all files and of the manifest; `sha256sum -c SHA256SUMS` checks it without us
     BACKUPS/ID/...             the files
-    BACKUPS/ID.part            one that is being made; means nothing"""
+    BACKUPS/SERVICE.part       one that is being made or removed; means nothing. A service does one thing at a time"""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,13 +25,21 @@ def exists(identity):
     return os.path.isdir(path_of(identity))
 
 
-def remove(identity):
+def part_of(service):
+    return os.path.join(os.environ["REEVE_BACKUP_DIR"], service + ".part")
+
+
+def clean(service):
+    """What was begun and not ended."""
+    remove_tree(part_of(service))
+
+
+def remove(identity, service):
     """Gone as a whole first, then piece by piece."""
-    part = path_of(identity) + ".part"
-    remove_tree(part)
+    clean(service)
     if exists(identity):
-        os.rename(path_of(identity), part)
-        remove_tree(part)
+        os.rename(path_of(identity), part_of(service))
+        clean(service)
 
 
 class File:
@@ -55,32 +64,36 @@ class File:
 class New:
     """A backup that is being made: files are added, then it is published."""
 
-    def __init__(self, identity):
-        self.identity, self.files = identity, {}
-        self.part = path_of(identity) + ".part"
-        remove(identity)
-        os.makedirs(self.part, 0o700)
+    def __init__(self, identity, service):
+        self.identity, self.service, self.files = identity, service, {}
+        clean(service)
+        os.mkdir(part_of(service), 0o700)
+
+    @contextlib.contextmanager
+    def create(self, name):
+        """A file to write to."""
+        file = File(self.path(name))
+        yield file
+        self.files[name] = file.close()
 
     def add(self, name, chunks):
         """A file of the given pieces of bytes."""
-        file = File(os.path.join(self.part, name))
-        for chunk in chunks:
-            file.write(chunk)
-        self.files[name] = file.close()
-        return self.files[name]
+        with self.create(name) as file:
+            for chunk in chunks:
+                file.write(chunk)
 
     def path(self, name):
-        return os.path.join(self.part, name)
+        return os.path.join(part_of(self.service), name)
 
-    def publish(self, plugin, service, server_version, counts):
-        manifest = {"format": FORMAT, "backup": self.identity, "service": service, "plugin": plugin, "serverVersion": server_version,
+    def publish(self, plugin, server_version, counts):
+        manifest = {"format": FORMAT, "backup": self.identity, "service": self.service, "plugin": plugin, "serverVersion": server_version,
                     "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "counts": counts, "files": self.files}
         files = dict(self.files)
         self.add("manifest.json", [(json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()])
         files["manifest.json"] = self.files.pop("manifest.json")
         self.add("SHA256SUMS", ["".join(f"{file['sha256']}  {name}\n" for name, file in sorted(files.items())).encode()])
-        sync_directory(self.part)
-        os.rename(self.part, path_of(self.identity))
+        sync_directory(part_of(self.service))
+        os.rename(part_of(self.service), path_of(self.identity))
         sync_directory(os.environ["REEVE_BACKUP_DIR"])
         return answer_of(manifest, files["manifest.json"]["sha256"])
 

@@ -63,6 +63,7 @@ class Request:
         self.password_sha256 = service.get("passwordSha256")
         if not isinstance(self.password_sha256, str) or len(self.password_sha256) != 64 or not set(self.password_sha256) <= set("0123456789abcdef"):
             raise never("bad_request", "service.passwordSha256: must be 64 hexadecimal digits")
+        self.mysql = bool(service.get("mysqlEnabled"))
         entries = service.get("ipAccessList")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise never("bad_request", "service.ipAccessList: must be a list of objects")
@@ -122,8 +123,14 @@ class Plugin:
         """Of the server program that is installed."""
         raise NotImplementedError
 
+    def running_version(self, service):
+        """Of the server that runs: where to ask it is quicker."""
+        return self.version()
+
     def check(self, request):
         """Refuse what this kind of server cannot do, before anything is changed."""
+        if request.mysql:
+            raise never("mysql", f"{self.name} has no MySQL interface here: mysqlEnabled must be false")
 
     def create(self, service, request):
         """At home: make the data of a new service."""
@@ -182,16 +189,17 @@ class Operation:
         if self.name == "health":
             return self.health()
         self.mind_the_time()
-        if self.name == "delete_backup":
-            return self.delete_backup()
         if self.name in ("provision", "start", "configure"):
             self.plugin.check(self.request)
         self.service.lock()
-        answer = self.answered()
-        if answer is None:
-            answer = getattr(self, self.name)()
-            self.remember(answer)
-        return answer
+        try:
+            answer = self.answered()
+            if answer is None:
+                answer = getattr(self, self.name)()
+                self.remember(answer)
+            return answer
+        finally:
+            self.service.unlock()
 
     def mind_the_time(self):
         def out_of_time(*_):
@@ -214,7 +222,7 @@ class Operation:
         return last["answer"]
 
     def remember(self, answer):
-        if self.name in REPLAYED and self.service.record:
+        if self.name in REPLAYED and self.service.exists():
             text = json.dumps({"operationId": self.request.operation_id, "operation": self.name, "answer": answer})
             base.write(self.service.path("answer.json"), text, durable=False)
 
@@ -225,15 +233,24 @@ class Operation:
             raise never("no_such_service", f"there is no service {self.request.service_id} here")
 
     def provision(self):
-        if not self.service.provisioned:
-            old = self.backup_to_restore()
-            uid, ports = allocate(self.request.service_id, len(self.plugin.protocols), self.plugin.ports_range, self.plugin.uids_range,
-                                  self.plugin.listen)
-            self.service.make(self.plugin.name, uid, ports)
-            self.fill(old)
-            self.service.record["provisioned"] = True
-            self.service.save()
-        return self.start()
+        if self.service.provisioned:
+            return self.start()
+        old = self.backup_to_restore()
+        try:
+            self.make(old)
+            return self.start()
+        except Refused as refused:
+            if refused.exit_code == base.PERMANENT:
+                self.delete()  # it will not come to be: nothing of it stays
+            raise
+
+    def make(self, old):
+        uid, ports = allocate(self.request.service_id, len(self.plugin.protocols), self.plugin.ports_range, self.plugin.uids_range,
+                              self.plugin.listen)
+        self.service.make(self.plugin.name, uid, ports)
+        self.fill(old)
+        self.service.record["provisioned"] = True
+        self.service.save()
 
     def backup_to_restore(self):
         """None: there is none to be restored. It is checked before anything is made."""
@@ -268,7 +285,7 @@ class Operation:
         if not fresh:
             self.plugin.reload(self.service, self.request)
         self.plugin.finish(self.service, self.request)
-        return self.answer()
+        return {**self.answer(), "version": self.plugin.running_version(self.service)}
 
     def await_ready(self, server):
         if not process.wait_until(lambda: self.plugin.ready(self.service), server, self.request.left_ms):
@@ -285,7 +302,7 @@ class Operation:
     def answer(self):
         endpoints = [{"protocol": protocol, "host": self.plugin.listen, "port": port, "username": self.plugin.username}
                      for protocol, port in zip(self.plugin.protocols, self.service.ports)]
-        return {"endpoints": endpoints, "version": self.plugin.version(), "handle": {"uid": self.service.uid, "ports": self.service.ports}}
+        return {"endpoints": endpoints, "handle": {"uid": self.service.uid, "ports": self.service.ports}}
 
     # Not running, not existing
 
@@ -305,7 +322,10 @@ class Operation:
     suspend = stop
 
     def delete(self):
+        import backup
+
         self.service.end(0)
+        backup.clean(self.request.service_id)
         self.service.remove()
         return {}
 
@@ -317,17 +337,16 @@ class Operation:
         if backup.exists(self.request.backup_id):
             return backup.answer_of(*backup.read_manifest(self.request.backup_id))
         self.need()
-        server = self.service.process()
-        if not server:
+        if not self.service.process():
             raise not_now("not_running", "a backup is made by the server, which does not run")
-        new = backup.New(self.request.backup_id)
+        new = backup.New(self.request.backup_id, self.request.service_id)
         counts = self.plugin.dump(self.service, self.request, new)
-        return new.publish(self.plugin.name, self.request.service_id, self.plugin.version(), counts)
+        return new.publish(self.plugin.name, self.plugin.running_version(self.service), counts)
 
     def delete_backup(self):
         import backup
 
-        backup.remove(self.request.backup_id)
+        backup.remove(self.request.backup_id, self.request.service_id)
         return {}
 
     # Health

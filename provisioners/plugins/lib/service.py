@@ -139,11 +139,20 @@ class Service:
         return os.path.join(self.directory, name)
 
     def lock(self):
-        """Until we end; who we start does not have it."""
+        """Who we start does not have it."""
         for name in ("services", "locks"):
             make_directory(state(name))
         self.lock_file = locked(state("locks", self.identity))
         self.record = json.loads(read(self.path("record.json")) or "{}")
+
+    def unlock(self):
+        """A lock of what is not there need not be there. We end, and others see that it is another file, if any."""
+        if not self.exists():
+            os.remove(state("locks", self.identity))
+        os.close(self.lock_file)
+
+    def exists(self):
+        return os.path.isdir(self.directory)
 
     def save(self):
         write(self.path("record.json"), json.dumps(self.record, sort_keys=True))
@@ -206,5 +215,4 @@ class Service:
     def remove(self):
         remove_tree(self.directory)
         release(self.identity)
-        os.remove(state("locks", self.identity))
 
