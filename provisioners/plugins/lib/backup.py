@@ -87,7 +87,7 @@ class New:
 
     def publish(self, plugin, server_version, counts):
         manifest = {"format": FORMAT, "backup": self.identity, "service": self.service, "plugin": plugin, "serverVersion": server_version,
-                    "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "counts": counts, "files": self.files}
+                    "madeAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "counts": counts, "files": dict(self.files)}
         files = dict(self.files)
         self.add("manifest.json", [(json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()])
         files["manifest.json"] = self.files.pop("manifest.json")

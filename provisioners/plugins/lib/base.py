@@ -22,6 +22,13 @@ def not_now(code, message):
     return Refused(RETRY, code, message)
 
 
+class ServerError(Refused):
+    """A server has answered, and has refused what we wanted of it."""
+
+    def __init__(self, message):
+        super().__init__(RETRY, "server", message)
+
+
 def log(*words):
     print(*words, file=sys.stderr, flush=True)
 

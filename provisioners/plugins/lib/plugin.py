@@ -17,6 +17,7 @@ API = 1
 OPERATIONS = ["provision", "start", "stop", "suspend", "configure", "delete", "backup", "delete_backup", "health"]
 REPLAYED = ("provision", "start", "stop", "suspend", "configure", "backup")
 LOG_BYTES_MAX = 4 << 20
+HUNG_LOOKS = 3  # that time out
 RESERVE_MS = 300  # of an operation's time, for the answer
 
 
@@ -148,7 +149,7 @@ class Plugin:
         raise NotImplementedError
 
     def ready(self, service):
-        """It answers and would serve clients."""
+        """It answers and would serve clients. TimeoutError: it takes connections and does not answer within a second."""
         raise NotImplementedError
 
     def reload(self, service, request):
@@ -273,7 +274,7 @@ class Operation:
     def start(self):
         self.need()
         server = self.service.process()
-        fresh = server is None
+        fresh = server is None or self.is_hung(server)
         with self.service.at_home():
             self.plugin.settings(self.service, self.request)
             if fresh:
@@ -287,8 +288,25 @@ class Operation:
         self.plugin.finish(self.service, self.request)
         return {**self.answer(), "version": self.plugin.running_version(self.service)}
 
+    def is_hung(self, server):
+        """A server that runs and does not answer will not; one that is not ready yet says so, or does not listen."""
+        for _ in range(HUNG_LOOKS):
+            try:
+                self.plugin.ready(self.service)
+                return False
+            except TimeoutError:
+                pass
+        log(f"process {server.pid} does not answer: it is ended")
+        return True
+
+    def is_ready(self):
+        try:
+            return self.plugin.ready(self.service)
+        except TimeoutError:
+            return False
+
     def await_ready(self, server):
-        if not process.wait_until(lambda: self.plugin.ready(self.service), server, self.request.left_ms):
+        if not process.wait_until(self.is_ready, server):
             raise not_now("server_ended", f"{self.plugin.name} ended while it was starting: {self.plugin.last_words(self.service)}")
 
     def configure(self):
@@ -314,7 +332,7 @@ class Operation:
                 if refused.code == "deadline":
                     raise
                 log(f"before the stop: {refused}")
-            except (OSError, ValueError) as error:  # whatever it is: stopping must not depend on it
+            except OSError as error:  # whatever it is: stopping must not depend on it
                 log(f"before the stop: {error}")
         self.service.end(max(min(self.plugin.stop_grace_ms, self.request.left_ms() - 1000), 0))
         return {}
@@ -357,7 +375,7 @@ class Operation:
             return {"running": False, "queries": 0, "message": self.why_not()}
         try:
             seen = self.plugin.look(self.service)
-        except (OSError, ValueError, Refused) as error:
+        except (OSError, Refused) as error:
             return {"running": False, "queries": 0, "message": f"hung: process {server.pid} does not answer: {error}"}
         return {"running": True, "queries": 0, **seen, "pid": server.pid, "rssBytes": server.rss_bytes()}
 
