@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from clock import Clock
 from daemon import BINARY
 from servers import ANYWHERE, KINDS, PLUGINS, SECONDS, ClickHouse, Redis, Servers, free_ports, sha256_of
 
@@ -67,6 +68,19 @@ def test_conformance(kind, tmp_path):
                            "--env", f"PORTS={first}-{last}"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0 and " 0 failed" in done.stdout, done.stdout
     assert os.listdir(tmp_path / "state/services") == os.listdir(tmp_path / "state/backups") == os.listdir(tmp_path / "state/locks") == []
+
+
+@of_kind()
+@once
+def test_an_idle_server_is_stopped_and_the_next_caller_does_not_notice(kind, daemon_factory, tmp_path):
+    servers = Servers(kind, daemon_factory, clock=Clock(tmp_path / "clock"))
+    service, password = servers.running()
+    client = servers.client(service, password)
+    client.fill()
+    content = client.content()
+    servers.clock.idle(servers.tenant, service)
+    assert servers.processes() == []
+    assert client.content() == content and len(servers.processes()) == 1
 
 
 # ---- Changes of what runs ----
