@@ -232,6 +232,16 @@ class Operation:
     def need(self):
         if not self.service.provisioned:
             raise never("no_such_service", f"there is no service {self.request.service_id} here")
+        self.fits()
+
+    def fits(self):
+        """What lies here is ours to touch."""
+        kind = self.service.record.get("plugin", self.plugin.name)
+        if kind != self.plugin.name:
+            raise never("foreign_service", f"the service {self.request.service_id} is one of {kind}, not of {self.plugin.name}")
+        if self.service.record and (self.service.uid is None) == (os.geteuid() == 0):
+            raise never("wrong_user", "the service was made by root; run reeve as root, as then" if self.service.uid is not None else
+                        "the service was not made by root, and is not run by root: run reeve as the user that made it")
 
     def provision(self):
         if self.service.provisioned:
@@ -325,6 +335,7 @@ class Operation:
     # Not running, not existing
 
     def stop(self):
+        self.fits()
         if self.service.process():
             try:
                 self.plugin.before_stop(self.service)
@@ -342,6 +353,7 @@ class Operation:
     def delete(self):
         import backup
 
+        self.fits()
         self.service.end(0)
         backup.clean(self.request.service_id)
         self.service.remove()

@@ -197,7 +197,7 @@ class Service:
             log(f"process {server.pid} did not end within {grace_ms} ms of SIGTERM: killed")
         if server or self.uid is not None:
             process.end_family(server, self.uid)
-        if server:
+        if self.was_started():
             os.remove(self.path("server"))
 
     def last_words(self, name="server.log", size=2000):
