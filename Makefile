@@ -84,7 +84,7 @@ GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
 .PHONY: all setup test check test-unit test-api test-servers tests contract lint format-check static-analysis tidy checksymbols format coverage \
-        bench bench-http bench-scale demo docs valgrind install uninstall clean distclean help FORCE
+        bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -93,6 +93,7 @@ all: $(OUT)/reeve $(OUT)/libreeve.a $(OUT)/libreeve.so
 help:
 	@echo 'make              build/reeve, build/libreeve.a, build/libreeve.so'
 	@echo 'make demo         walk one service through its whole life (installs what is missing first)'
+	@echo 'make demo-clickhouse  a real ClickHouse, by curl and clickhouse-client: data, backup, idle and awake, restore'
 	@echo 'make test         all tests (installs what is missing first); T=name: only those with that name; = make check'
 	@echo 'make test-unit    only the C tests              make test-api   only the black-box tests'
 	@echo 'make contract     every endpoint of the HTTP API against its OpenAPI document (installs schemathesis into build/venv)'
@@ -265,6 +266,11 @@ docs: $(BUILD)/generate $(OUT)/reeve
 # ---- Running ----
 
 demo: ; @.ci/setup build && $(MAKE) --no-print-directory all && REEVE_BIN=$(abspath build/reeve) examples/demo.sh
+
+demo-clickhouse:
+	@.ci/setup build servers
+	@$(MAKE) --no-print-directory all
+	@REEVE_BIN=$(abspath build/reeve) examples/demo-clickhouse.sh
 
 bench: all $(BENCHES)
 	@$(OUT)/bench/lifecycle --json build/bench.json

@@ -12,7 +12,7 @@ import sys
 import pytest
 from clock import Clock
 from daemon import BINARY
-from servers import ANYWHERE, KINDS, PLUGINS, SECONDS, ClickHouse, Redis, Servers, free_ports, sha256_of
+from servers import ANYWHERE, KINDS, PLUGINS, ROOT, SECONDS, ClickHouse, Redis, Servers, free_ports, sha256_of
 
 SANITIZED = "address" in str(BINARY) or "thread" in str(BINARY)
 once = pytest.mark.skipif(SANITIZED, reason="it is the plugin that is tried, and it is the same under a sanitizer")
@@ -23,8 +23,22 @@ def of_kind(kinds=KINDS):
 
 
 @pytest.fixture
-def servers(kind, daemon_factory):
-    return Servers(kind, daemon_factory)
+def make_servers(daemon_factory):
+    """make_servers(kind, *arguments, **options); servers that a test has left are ended after it."""
+    made = []
+
+    def make(kind, *arguments, **options):
+        made.append(Servers(kind, daemon_factory, *arguments, **options))
+        return made[-1]
+
+    yield make
+    for servers in made:
+        servers.close()
+
+
+@pytest.fixture
+def servers(kind, make_servers):
+    return make_servers(kind)
 
 
 # ---- A whole life ----
@@ -72,8 +86,8 @@ def test_conformance(kind, tmp_path):
 
 @of_kind()
 @once
-def test_an_idle_server_is_stopped_and_the_next_caller_does_not_notice(kind, daemon_factory, tmp_path):
-    servers = Servers(kind, daemon_factory, clock=Clock(tmp_path / "clock"))
+def test_an_idle_server_is_stopped_and_the_next_caller_does_not_notice(kind, make_servers, tmp_path):
+    servers = make_servers(kind, clock=Clock(tmp_path / "clock"))
     service, password = servers.running()
     client = servers.client(service, password)
     client.fill()
@@ -138,14 +152,14 @@ def test_the_access_list_holds_behind_a_door(servers):
 
 @of_kind([ClickHouse()])
 @once
-def test_the_access_list_holds_at_the_server(kind, daemon_factory):
-    try_access_list(Servers(kind, daemon_factory, door=False))
+def test_the_access_list_holds_at_the_server(kind, make_servers):
+    try_access_list(make_servers(kind, door=False))
 
 
 @of_kind([Redis()])
 @once
-def test_redis_without_a_door_lets_in_everybody_or_nobody(kind, daemon_factory):
-    servers = Servers(kind, daemon_factory, door=False)
+def test_redis_without_a_door_lets_in_everybody_or_nobody(kind, make_servers):
+    servers = make_servers(kind, door=False)
     service, password = servers.running()
     assert servers.client(service, password).is_let_in()
     servers.change(service, "service.update", ipAccessList={"remove": ANYWHERE})
@@ -180,8 +194,8 @@ def test_health_tells_why_not(servers):
 
 @of_kind()
 @once
-def test_a_server_that_hangs_is_replaced_and_can_be_stopped(kind, daemon_factory):
-    servers = Servers(kind, daemon_factory, settings=",env.STOP_GRACE_MS=200")
+def test_a_server_that_hangs_is_replaced_and_can_be_stopped(kind, make_servers):
+    servers = make_servers(kind, settings=",env.STOP_GRACE_MS=200")
     service, password = servers.running()
     client, hung = servers.client(service, password), servers.pid(service)
     client.fill()
@@ -358,8 +372,8 @@ def test_services_are_kept_apart(servers):
 
 @of_kind([Redis()])
 @once
-def test_a_port_that_was_given_back_is_given_out_again(kind, daemon_factory):
-    servers = Servers(kind, daemon_factory, ports=1)
+def test_a_port_that_was_given_back_is_given_out_again(kind, make_servers):
+    servers = make_servers(kind, ports=1)
     service, _ = servers.running()
     waiting, its_password = servers.create("waiting")
     watch = servers.rpc.call("event.watch", serviceId=waiting["id"], **{"from": 1})["watch"]
@@ -393,3 +407,15 @@ def test_a_server_that_is_not_installed_is_named(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, PLUGINS / "lib", "describe"], capture_output=True, text=True)
     assert done.returncode == 65
     assert json.loads(done.stdout)["error"]["message"] == "/usr/bin/missing-server is not installed: apt-get install missing-server"
+
+
+@once
+def test_the_demonstration_does_what_it_says():
+    for kind in KINDS:
+        if kind.name == "clickhouse":
+            kind.need()
+    done = subprocess.run([ROOT / "examples/demo-clickhouse.sh"], env={**os.environ, "REEVE_BIN": BINARY, "NO_COLOR": "1"},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    for words in ("its state is idle, servers that run: 0", "Wrong password", "they are the same", "directories of services: 0", "in use: {}"):
+        assert words in done.stdout, done.stdout

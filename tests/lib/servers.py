@@ -326,6 +326,16 @@ class Servers:
                 continue
         return found
 
+    def close(self):
+        """Nothing outlives a test, however it has ended."""
+        self.daemon.close()
+        while left := self.processes():
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
     def assert_nothing_left(self, backups=()):
         """But the backups of those ids."""
         assert self.processes() == []
