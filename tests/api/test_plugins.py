@@ -223,6 +223,17 @@ def test_queries_of_clients_are_counted_and_do_not_hold_up_a_stop(servers):
     assert "SIGTERM: killed" not in log and servers.processes() == []
 
 
+@of_kind()
+@once
+def test_what_is_broken_can_be_stopped_and_deleted(servers):
+    service, _ = servers.running()
+    (servers.state / "services" / service["id"] / "record.json").write_text("{")
+    servers.stop(service)
+    assert servers.processes() == []
+    servers.delete(service)
+    servers.assert_nothing_left()
+
+
 # ---- Backups that are none ----
 
 
@@ -419,3 +430,24 @@ def test_the_demonstration_does_what_it_says():
     assert done.returncode == 0, done.stdout
     for words in ("its state is idle, servers that run: 0", "Wrong password", "they are the same", "directories of services: 0", "in use: {}"):
         assert words in done.stdout, done.stdout
+
+
+@of_kind()
+@once
+def test_many_at_once_have_places_of_their_own(kind, make_servers):
+    servers = make_servers(kind, door=False, ports=40)
+    made = [servers.create(f"s{i}") for i in range(12)]
+    services = [servers.tenant.wait_state(service, "running", SECONDS) for service, _ in made]
+    records = [servers.record(service) for service in services]
+    ports = [port for record in records for port in record["ports"]]
+    assert len(set(ports)) == len(ports) and len(servers.processes()) >= 12
+    assert os.geteuid() != 0 or len({record["uid"] for record in records}) == 12
+    for i, (service, (_, password)) in enumerate(zip(services, made)):
+        assert servers.client(service, password).is_let_in() and not servers.client(services[i - 1], password).is_let_in()
+        servers.do("service.stop", service)
+    for service in services:
+        servers.settled(service, "stopped")
+        servers.do("service.delete", service)
+    for service in services:
+        servers.wait_gone("service.get", service)
+    servers.assert_nothing_left()

@@ -25,8 +25,10 @@ SECONDS = 60
 
 
 def free_ports(count=40):
-    """FIRST, LAST of ports that nobody has, from where the system gives out none."""
-    for first in range(20000, 32000, count):
+    """FIRST, LAST of ports that nobody has, from where the system gives out none; other runs of tests look elsewhere first."""
+    blocks = range(20000, 32000 - count, count)
+    for i in range(len(blocks)):
+        first = blocks[(os.getpid() + i) % len(blocks)]
         try:
             for port in range(first, first + count):
                 socket.create_server(("127.0.0.1", port)).close()

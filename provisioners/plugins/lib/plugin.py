@@ -136,8 +136,8 @@ class Plugin:
     def create(self, service, request):
         """At home: make the data of a new service."""
 
-    def restore(self, service, request, backup):
-        """At home: the same, from a backup.Old that is good. Its files are open: {name: file}."""
+    def restore(self, service, request, manifest, files):
+        """At home: the same, from a backup that is good. Its files are open: {name: file}."""
         raise NotImplementedError
 
     def settings(self, service, request):
@@ -162,7 +162,7 @@ class Plugin:
     def before_stop(self, service):
         """What makes a stop quick. It may fail: then the stop takes its time."""
 
-    def dump(self, service, backup):
+    def dump(self, service, request, backup):
         """Add all data of the server that runs to a backup.New; return counts for its manifest."""
         raise NotImplementedError
 
@@ -336,7 +336,7 @@ class Operation:
 
     def stop(self):
         self.fits()
-        if self.service.process():
+        if self.service.provisioned and self.service.process():
             try:
                 self.plugin.before_stop(self.service)
             except Refused as refused:

@@ -133,7 +133,15 @@ class Service:
         self.identity = identity
         self.directory = state("services", identity)
         self.home = os.path.join(self.directory, "home")
-        self.record = json.loads(read(self.path("record.json")) or "{}")
+        self.record = self.read_record()
+
+    def read_record(self):
+        """Nothing, where it is damaged: what is there can still be ended and deleted."""
+        try:
+            return json.loads(read(self.path("record.json")) or "{}")
+        except ValueError as error:
+            log(f"{self.path('record.json')} is damaged: {error}")
+            return {}
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -143,7 +151,7 @@ class Service:
         for name in ("services", "locks"):
             make_directory(state(name))
         self.lock_file = locked(state("locks", self.identity))
-        self.record = json.loads(read(self.path("record.json")) or "{}")
+        self.record = self.read_record()
 
     def unlock(self):
         """A lock of what is not there need not be there. We end, and others see that it is another file, if any."""
