@@ -244,11 +244,15 @@ def change_byte(path):
 
 
 def change_plugin(directory):
-    """As another plugin would have written it: with checksums that fit."""
+    """As another plugin would have written it, with checksums that fit."""
     manifest = json.loads((directory / "manifest.json").read_text())
     manifest["plugin"] = "another"
     (directory / "manifest.json").write_text(json.dumps(manifest))
-    files = [*manifest["files"], "manifest.json"]
+    write_sums(directory)
+
+
+def write_sums(directory):
+    files = [name for name in os.listdir(directory) if name != "SHA256SUMS"]
     sums = subprocess.run(["sha256sum", *files], cwd=directory, capture_output=True, check=True).stdout
     (directory / "SHA256SUMS").write_bytes(sums)
 
@@ -282,6 +286,29 @@ def test_a_damaged_backup_fails_before_anything_is_there(servers):
         shutil.copytree(kept, directory)
     copy, its_password = servers.running("copy", backupId=good)
     assert servers.client(copy, its_password).content() == servers.client(service, password).content()
+
+
+def change_count(directory):
+    manifest = json.loads((directory / "manifest.json").read_text())
+    next(table for table in manifest["counts"]["tables"] if table["name"] == "t")["rows"] += 1
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+@of_kind([ClickHouse()])
+@once
+def test_a_restore_with_fewer_rows_than_the_backup_leaves_nothing(servers):
+    service, password = servers.running()
+    servers.client(service, password).fill()
+    backup = servers.backup(service)["id"]
+    change_count(servers.state / "backups" / backup)
+    write_sums(servers.state / "backups" / backup)
+    code, answer = servers.ask("provision", {"id": backup}, backup={"id": backup, "serviceId": service["id"], "handle": None},
+                               service={"maxTotalMemoryGb": 24, "passwordSha256": sha256_of("x"), "ipAccessList": ANYWHERE})
+    assert code == 65 and answer["error"]["code"] == "restore_incomplete"
+    assert answer["error"]["message"] == "default.t has 200000 rows after restoring, the backup has 200001"
+    assert os.listdir(servers.state / "services") == [service["id"]] and len(servers.processes()) == 1
+    copy, _ = servers.create("copy", backupId=backup)  # the engine knows which manifest it was
+    assert servers.failure(copy) == ("backup_damaged", f"the backup {backup} is damaged: it is not the one that was made then: its manifest is another")
 
 
 @of_kind([ClickHouse()])

@@ -303,10 +303,10 @@ class Servers:
     def kill_server(self, service, number=signal.SIGKILL):
         os.kill(self.pid(service), number)
 
-    def ask(self, operation, service, **more):
-        """Run the plugin ourselves; (exit code, answer)."""
+    def ask(self, operation, subject, **more):
+        """Run the plugin ourselves for that service; (exit code, answer)."""
         wanted = {"api": 1, "operation": operation, "operationId": str(uuid.uuid4()), "attempt": 1, "desired": 1,
-                  "deadlineMs": int(time.time() * 1000) + 1000 * SECONDS, "organizationId": self.tenant.id, "serviceId": service["id"],
+                  "deadlineMs": int(time.time() * 1000) + 1000 * SECONDS, "organizationId": self.tenant.id, "serviceId": subject["id"],
                   "service": None, "backup": None, "handle": None, **more}
         environment = {"REEVE_STATE_DIR": str(self.state), "REEVE_BACKUP_DIR": str(self.state / "backups"), "PATH": "/usr/bin:/bin"}
         done = subprocess.run([self.kind.plugin, operation], input=json.dumps(wanted), env=environment, capture_output=True, text=True, timeout=SECONDS)

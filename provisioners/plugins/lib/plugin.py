@@ -383,7 +383,7 @@ class Operation:
 
     def health(self):
         server = self.service.process()
-        if not server:
+        if not server or not self.service.provisioned:
             return {"running": False, "queries": 0, "message": self.why_not()}
         try:
             seen = self.plugin.look(self.service)
