@@ -3,6 +3,7 @@
 # ---- What may be set: make SANITIZE=address,undefined test T=core PREFIX=/usr DESTDIR=/tmp/root ----
 SANITIZE ?=
 COVERAGE ?=
+FUZZ     ?=
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 T        ?=
@@ -24,7 +25,7 @@ SONAME   := libreeve.so.0
 
 empty    :=
 comma    := ,
-FLAVOUR  := $(if $(COVERAGE),coverage,$(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release))
+FLAVOUR  := $(if $(FUZZ),fuzz,$(if $(COVERAGE),coverage,$(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release)))
 BUILD    := build/$(FLAVOUR)
 # The release flavour is what people use: its results stand directly in build/.
 OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
@@ -41,16 +42,20 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wswitch-enum -Wstric
             -Wvla -Wundef -Wformat=2 -Wwrite-strings -Werror
 CPPFLAGS += -D_GNU_SOURCE -I. -Iengine -Ischemas -I$(BUILD)/include
 CFLAGS   ?= -O2 -g
-FLAGS    := -std=c11 $(WARNINGS) -fPIC -fvisibility=hidden -fstack-protector-strong -fno-omit-frame-pointer
-LDFLAGS  += -Wl,-z,relro,-z,now
-ifneq ($(SANITIZE),)
+FLAGS    := -std=c11 $(WARNINGS) -fPIC -fvisibility=hidden -fstack-protector-strong -fstack-clash-protection \
+            -fno-omit-frame-pointer $(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
+LDFLAGS  += -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--as-needed
+ifneq ($(FUZZ),)
+FLAGS    += -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -w
+LDFLAGS  += -fsanitize=address,undefined
+else ifneq ($(SANITIZE),)
 FLAGS    += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=$(SANITIZE)
 else ifneq ($(COVERAGE),)
 FLAGS    += --coverage -fprofile-update=atomic -O0
 LDFLAGS  += --coverage
 else
-FLAGS    += -D_FORTIFY_SOURCE=2
+FLAGS    += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 endif
 ENGINE_LIBS   = $(call packages_libs,$(ENGINE_PACKAGES)) -lpthread -lm
 FRONTEND_LIBS = $(call packages_libs,$(FRONTEND_PACKAGES)) $(ENGINE_LIBS)
@@ -61,6 +66,7 @@ ENGINE_SOURCES   := $(wildcard engine/*.c engine/base/*.c)
 FRONTEND_SOURCES := $(filter-out frontends/main.c,$(wildcard frontends/*/*.c)) $(wildcard provisioners/*.c provisioners/*/*.c)
 TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
 TEST_SOURCES     := $(wildcard tests/unit/test_*.c)
+FUZZ_SOURCES     := $(wildcard tests/fuzz/*.c)
 BENCH_LIB_SOURCES := $(wildcard bench/lib/*.c)
 BENCH_SOURCES    := $(wildcard bench/*.c)
 EXAMPLE_SOURCES  := $(wildcard examples/*/*.c)
@@ -74,16 +80,17 @@ ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
 FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
 TEST_LIB_OBJECTS := $(call object,$(TEST_LIB_SOURCES))
 BENCH_LIB_OBJECTS := $(call object,$(BENCH_LIB_SOURCES))
-ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(TEST_LIB_SOURCES) $(TEST_SOURCES) \
+ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) \
                     $(BENCH_LIB_SOURCES) $(BENCH_SOURCES) $(EXAMPLE_SOURCES)
-HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h bench/lib/*.h)
+HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h bench/lib/*.h)
 TESTS            := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(TEST_SOURCES))
+FUZZERS          := $(patsubst tests/fuzz/fuzz_%.c,$(OUT)/targets/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES          := $(patsubst bench/%.c,$(OUT)/bench/%,$(BENCH_SOURCES))
 EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES))
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api test-servers tests contract lint format-check static-analysis tidy checksymbols format coverage \
+.PHONY: all setup test check test-unit test-api test-servers tests contract fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
         bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -101,6 +108,7 @@ help:
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
+	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
 	@echo 'make bench-http   only over HTTP: lifecycles, updates, GET beside nginx, among 10,000 slow clients'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall'
@@ -179,6 +187,12 @@ $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a 
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
 
+$(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BUILD)/tests/fuzz/frontend.o \
+               $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
+
 # Examples know the installed header and the library, nothing else.
 $(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED) $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -198,6 +212,14 @@ test-unit: all $(TESTS)
 
 test-api: all $(EXAMPLES)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
+
+# Each target SECONDS long (T=NAME: one of them), in turn; what it finds is in build/fuzz/found.
+fuzz:
+	@.ci/setup build fuzz
+	@$(MAKE) --no-print-directory FUZZ=1 CC=clang fuzzers
+	@tests/fuzz/run $(or $(SECONDS),60) $(or $(T),$(notdir $(FUZZERS)))
+
+fuzzers: $(FUZZERS)
 
 contract:
 	@.ci/setup build test contract
@@ -237,7 +259,7 @@ static-analysis: $(GENERATED)
 	@cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	    --suppress=missingIncludeSystem --suppress=*:$(BUILD)/include/* -D_GNU_SOURCE -Iengine -Ischemas -I. -I$(BUILD)/include \
 	    --library=posix -j2 engine frontends provisioners bench examples
-	@shellcheck .ci/run .ci/setup .ci/tidy bench/http-get.sh $(wildcard examples/*.sh)
+	@shellcheck .ci/run .ci/setup .ci/tidy bench/http-get.sh tests/fuzz/run $(wildcard examples/*.sh)
 	@echo 'static analysis: clean'
 
 tidy: $(GENERATED)

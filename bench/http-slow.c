@@ -292,7 +292,9 @@ int main(int argc, char **argv)
     if (raise_limit(connections) < 0 || bench_make_directory(paths.directory) < 0 || bench_make_fresh(directory) < 0)
         return 1;
     bench.daemon = &daemon;
-    const int r = http_daemon_start(&daemon, paths.binary, directory) < 0 ? -1 : run(&bench, connections);
+    const int r = http_daemon_start(&daemon, paths.binary, directory, http_daemon_simulated, http_daemon_unlimited) < 0
+                      ? -1
+                      : run(&bench, connections);
     http_daemon_stop(&daemon);
     bench_remove_tree(directory);
     rmdir(paths.directory);

@@ -277,7 +277,7 @@ static int take_value(struct decoder *decoder, const struct field *field, const 
 static const struct field *find_field(const struct record_type *type, const char *name, size_t size)
 {
     for (unsigned i = 0; i < type->count; i++) {
-        if (strncmp(type->fields[i].name, name, size) == 0 && type->fields[i].name[size] == '\0')
+        if (bytes_equal(type->fields[i].name, strlen(type->fields[i].name), name, size))
             return &type->fields[i];
     }
     return NULL;

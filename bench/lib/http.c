@@ -271,7 +271,9 @@ int run_http(const struct run_options *options, struct run_result *ret_result)
     int r = -1;
     *ret_result = (struct run_result){0};
     bench.slots = calloc(options->outstanding, sizeof *bench.slots);
-    if (bench.slots && http_daemon_start(&bench.daemon, options->binary, options->directory) == 0 &&
+    if (bench.slots &&
+        http_daemon_start(&bench.daemon, options->binary, options->directory, http_daemon_simulated,
+                          http_daemon_unlimited) == 0 &&
         (bench.ipc = open_ipc(options->directory)))
         r = run(&bench);
     ipc_client_close(bench.ipc);

@@ -31,17 +31,25 @@ static int find_port(struct sockaddr_in *ret_address)
     return r;
 }
 
-static void run_daemon(const struct http_daemon *daemon, const char *binary, const char *directory)
+#define ARGUMENTS_MAX 32
+
+static void run_daemon(const struct http_daemon *daemon, const char *binary, const char *directory,
+                       const char *provisioner, const char *const *arguments)
 {
     char address[32];
+    const char *const fixed[] = {binary,  "serve",         "--data",    directory,     "--dev",  "--http",
+                                 address, "--provisioner", provisioner, "--log-level", "warning"};
+    const char *all[ARGUMENTS_MAX + 1] = {NULL};
+    unsigned count = sizeof fixed / sizeof fixed[0];
+    memcpy(all, fixed, sizeof fixed);
+    while (*arguments && count < ARGUMENTS_MAX)
+        all[count++] = *arguments++;
     snprintf(address, sizeof address, "127.0.0.1:%u", ntohs(daemon->address.sin_port));
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     /* What it greets with would stand between the figures. */
     const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     dup2(nowhere, STDOUT_FILENO);
-    execl(binary, binary, "serve", "--data", directory, "--dev", "--http", address, "--provisioner",
-          "simulated:delay-ms=0..0", "--operations-max", "16384", "--operations-per-org-max", "16384", "--log-level",
-          "warning", "--map-initial-bytes", "1073741824", (char *)NULL);
+    execv(binary, (char *const *)(uintptr_t)all);
     fprintf(stderr, "bench: cannot run %s: %s\n", binary, strerror(errno));
     _exit(127);
 }
@@ -98,7 +106,8 @@ static int wait_until_ready(struct http_daemon *daemon, const char *directory)
     return -1;
 }
 
-int http_daemon_start(struct http_daemon *daemon, const char *binary, const char *directory)
+int http_daemon_start(struct http_daemon *daemon, const char *binary, const char *directory, const char *provisioner,
+                      const char *const *arguments)
 {
     *daemon = (struct http_daemon){0};
     if (find_port(&daemon->address) < 0) {
@@ -107,7 +116,7 @@ int http_daemon_start(struct http_daemon *daemon, const char *binary, const char
     }
     daemon->pid = fork();
     if (daemon->pid == 0)
-        run_daemon(daemon, binary, directory);
+        run_daemon(daemon, binary, directory, provisioner, arguments);
     return daemon->pid > 0 ? wait_until_ready(daemon, directory) : -1;
 }
 
@@ -188,6 +197,10 @@ int http_call(struct http_caller *caller, const char *request, size_t size, stru
     return parsed > 0 && http_answer_check(ret_answer, "a request") ? 0 : -1;
 }
 
+const char *const http_daemon_simulated = "simulated:delay-ms=0..0";
+const char *const http_daemon_unlimited[] = {
+    "--operations-max", "16384", "--operations-per-org-max", "16384", "--map-initial-bytes", "1073741824", NULL};
+
 int http_create_service(struct http_caller *caller, const struct http_daemon *daemon, char ret_id[37])
 {
     char text[1500];
@@ -197,7 +210,8 @@ int http_create_service(struct http_caller *caller, const struct http_daemon *da
         .path = daemon->services_path,
         .authorization = daemon->authorization,
         .wait = true,
-        .body = "{\"name\":\"bench\",\"provider\":\"aws\",\"region\":\"us-east-1\",\"tier\":\"production\"}"};
+        .body = "{\"name\":\"bench\",\"provider\":\"aws\",\"region\":\"us-east-1\",\"tier\":\"production\","
+                "\"ipAccessList\":[{\"source\":\"127.0.0.1\"}]}"};
     const size_t size = http_request_print(&request, text, sizeof text);
     if (size == 0 || http_call(caller, text, size, &answer) < 0)
         return -1;

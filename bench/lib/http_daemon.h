@@ -16,8 +16,14 @@ struct http_daemon {
     char authorization[512];
 };
 
-/* Starts `binary` on an empty directory and returns when it answers; 0, or -1 after it has said what went wrong. */
-int http_daemon_start(struct http_daemon *daemon, const char *binary, const char *directory);
+/* A provisioner that is done at once, and limits that let the bench be the limit. */
+extern const char *const http_daemon_simulated;
+extern const char *const http_daemon_unlimited[];
+
+/* Starts `binary` on an empty directory, with more arguments up to NULL, and returns when it answers; 0, or -1 after it
+ * has said what went wrong. */
+int http_daemon_start(struct http_daemon *daemon, const char *binary, const char *directory, const char *provisioner,
+                      const char *const *arguments);
 /* Takes one that was not started, too. */
 void http_daemon_stop(struct http_daemon *daemon);
 /* Memory of it that is resident; of `kind`: "VmRSS", "RssAnon". 0 where that cannot be told. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -144,9 +145,9 @@ static void on_watchdog(uv_timer_t *timer)
     notify_send("WATCHDOG=1");
 }
 
-static void prepare_process(void)
+static void prepare_process(const struct daemon_options *options)
 {
-    struct rlimit files;
+    struct rlimit files, core;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* until there is something to reload */
     umask(077);
@@ -154,6 +155,11 @@ static void prepare_process(void)
         files.rlim_cur = files.rlim_max;
         if (setrlimit(RLIMIT_NOFILE, &files) != 0)
             log_format(REEVE_LOG_WARNING, "the limit of open files could not be raised: %s", strerror(errno));
+    }
+    if (!options->core_dumps && getrlimit(RLIMIT_CORE, &core) == 0) {
+        core.rlim_cur = 0; /* programs that it runs may raise theirs */
+        if (setrlimit(RLIMIT_CORE, &core) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0)
+            log_format(REEVE_LOG_WARNING, "core dumps could not be turned off: %s", strerror(errno));
     }
 }
 
@@ -303,6 +309,8 @@ static int open_http(struct daemon *daemon, struct reeve_error *ret_error)
         .log = log_line,
         .extra_counters = other_counters,
         .extra_arg = daemon,
+        .operation_log = daemon->exec ? operation_log : NULL,
+        .operation_log_arg = daemon->exec,
     };
     if (!options->http && !options->http_cloud)
         return 0;
@@ -411,7 +419,7 @@ int daemon_main(int argc, char **argv)
         return 0;
     }
     log_configure(daemon.options.log_json, daemon.options.log_level_number);
-    prepare_process();
+    prepare_process(&daemon.options);
     if (uv_loop_init(&daemon.loop) != 0) {
         fprintf(stderr, "reeve serve: cannot make an event loop\n");
         return 1;

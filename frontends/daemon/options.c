@@ -51,6 +51,36 @@ static const struct text_option {
 };
 #define TEXT_COUNT (sizeof texts / sizeof texts[0])
 
+/* Flags without a value; in the configuration file they are true or false. */
+static const struct switch_option {
+    const char *name;
+    size_t offset;
+    const char *why_not_in_file; /* NULL: it may stand there */
+    const char *text;
+} switches[] = {
+    {"dev", offsetof(struct daemon_options, dev), "is a flag only: it is not for machines that stay",
+     "try things out: makes an organization and a key, writes DIR/dev.env, opens HTTP"},
+    {"insecure", offsetof(struct daemon_options, insecure), NULL,
+     "HTTP without TLS also on addresses that are not of loopback"},
+    {"core-dumps", offsetof(struct daemon_options, core_dumps), NULL,
+     "may leave core dumps and be debugged by its user: its memory has secrets in it"},
+};
+#define SWITCH_COUNT (sizeof switches / sizeof switches[0])
+
+static const struct switch_option *find_switch(const char *name)
+{
+    for (size_t i = 0; i < SWITCH_COUNT; i++) {
+        if (strcmp(name, switches[i].name) == 0)
+            return &switches[i];
+    }
+    return NULL;
+}
+
+static void turn_on(struct daemon_options *options, const struct switch_option *which)
+{
+    *(bool *)(void *)((char *)options + which->offset) = true;
+}
+
 struct number_table {
     const struct option_type *rows;
     unsigned count;
@@ -76,9 +106,11 @@ static void number_tables(struct number_table ret_tables[TABLES])
 
 static const char *nearest(const char *name)
 {
-    const char *best = nearest_distance(name, "insecure") < nearest_distance(name, "help") ? "insecure" : "help";
+    const char *best = "help";
     struct number_table tables[TABLES];
     number_tables(tables);
+    for (size_t i = 0; i < SWITCH_COUNT; i++)
+        best = nearest_distance(name, switches[i].name) < nearest_distance(name, best) ? switches[i].name : best;
     for (size_t i = 0; i < TEXT_COUNT; i++)
         best = nearest_distance(name, texts[i].name) < nearest_distance(name, best) ? texts[i].name : best;
     for (size_t t = 0; t < TABLES; t++) {
@@ -158,12 +190,8 @@ static int take_argument(struct daemon_options *options, int *index, int argc, c
         options->help = true;
         return 0;
     }
-    if (strcmp(argument, "--dev") == 0) {
-        options->dev = true;
-        return 0;
-    }
-    if (strcmp(argument, "--insecure") == 0) {
-        options->insecure = true;
+    if (strncmp(argument, "--", 2) == 0 && find_switch(argument + 2)) {
+        turn_on(options, find_switch(argument + 2));
         return 0;
     }
     if (strncmp(argument, "--", 2) != 0)
@@ -229,12 +257,16 @@ static int take_line(struct file_reader *reader, const char *name, const char *v
     return r;
 }
 
-static int take_insecure(struct daemon_options *options, const char *value, struct reeve_error *ret_error)
+static int take_switch(struct daemon_options *options, const struct switch_option *which, const char *value,
+                       struct reeve_error *ret_error)
 {
     const bool yes = strcmp(value, "true") == 0;
+    if (which->why_not_in_file)
+        return refuse_field(ret_error, which->name, "%s", which->why_not_in_file);
     if (!yes && strcmp(value, "false") != 0)
-        return refuse_field(ret_error, "insecure", "must be true or false, not '%s'", value);
-    options->insecure |= yes;
+        return refuse_field(ret_error, which->name, "must be true or false, not '%s'", value);
+    if (yes)
+        turn_on(options, which);
     return 0;
 }
 
@@ -247,10 +279,8 @@ static int on_line(void *arg, const char *section, const char *name, const char 
         r = refuse_field(&error, section, "sections are not known here");
     else if (strcmp(name, "config") == 0)
         r = refuse_field(&error, name, "cannot be set in the file itself");
-    else if (strcmp(name, "dev") == 0)
-        r = refuse_field(&error, name, "is a flag only: it is not for machines that stay");
-    else if (strcmp(name, "insecure") == 0)
-        r = take_insecure(reader->options, value ? value : "", &error);
+    else if (find_switch(name))
+        r = take_switch(reader->options, find_switch(name), value ? value : "", &error);
     else
         r = take_line(reader, name, value ? value : "", &error);
     if (r == 0)
@@ -364,10 +394,10 @@ void daemon_options_help(void)
         "usage: reeve serve --data DIR [flags]\n       reeve serve --dev [flags]\n\n"
         "Serves the data directory over a UNIX socket, and over HTTP where told so, until SIGTERM or SIGINT; a second "
         "one stops at once.\n"
-        "SIGHUP reads the configuration file again: limits, catalogue, log level and TLS certificate take effect.\n\n"
-        "  --dev                          try things out: makes an organization and a key, writes DIR/dev.env, opens "
-        "HTTP\n"
-        "  --insecure                     HTTP without TLS also on addresses that are not of loopback\n");
+        "SIGHUP reads the configuration file again: limits, catalogue, log level and TLS certificate take "
+        "effect.\n\n");
+    for (size_t i = 0; i < SWITCH_COUNT; i++)
+        printf("  --%-28s %s\n", switches[i].name, switches[i].text);
     for (size_t i = 0; i < TEXT_COUNT; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s %s", texts[i].name, texts[i].value);

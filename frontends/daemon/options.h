@@ -12,7 +12,7 @@ struct daemon_options {
     char *log_format, *log_level;
     char *http, *http_cloud, *http_certificate, *http_key;
     char *door, *door_host;
-    bool dev, insecure, help;
+    bool dev, insecure, core_dumps, help;
     struct reeve_limits limits;
     struct ipc_limits ipc_limits;
     struct http_limits http_limits;

@@ -192,15 +192,11 @@ static bool identify(struct http_exchange *exchange)
 /* Another organization is, for a key, the same as one that does not exist. */
 static bool check_organization(struct http_exchange *exchange)
 {
-    const struct reeve_str text = request_param(exchange, "organizationId");
     struct reeve_uuid id;
-    if (!text.data)
+    if (!request_param(exchange, "organizationId").data)
         return true;
-    if (!reeve_uuid_parse(text.data, text.size, &id)) {
-        refuse(exchange, REEVE_ERROR_BAD_REQUEST, "organizationId", "must be a UUID <string:%.*s>",
-               (int)utf8_cut(text.data, text.size, 40), text.data);
+    if (!request_param_uuid(exchange, "organizationId", &id))
         return false;
-    }
     if (memcmp(&id, &exchange->identity.organization_id, sizeof id) == 0)
         return true;
     refuse(exchange, REEVE_ERROR_NOT_FOUND, "", "there is no such organization");

@@ -276,6 +276,8 @@ static const char *parameter_schema(const char *name)
                "[^\\\\x00-\\\\x1f\\\\x7f]+$\"}";
     if (strcmp(name, "from_date") == 0 || strcmp(name, "to_date") == 0)
         return "\"type\":\"string\",\"anyOf\":[{\"format\":\"date\"},{\"format\":\"date-time\"}]";
+    if (strcmp(name, "serviceId") == 0 || strcmp(name, "operationId") == 0)
+        return "\"type\":\"string\",\"format\":\"uuid\"";
     return "\"type\":\"string\"";
 }
 
@@ -411,6 +413,11 @@ static void put_local_result(const struct document *document, const struct http_
         schema =
             "\"type\":\"object\",\"required\":[\"grandTotalCHC\",\"costs\"],\"properties\":{"
             "\"grandTotalCHC\":{\"type\":\"number\"},\"costs\":{\"type\":\"array\"}},\"additionalProperties\":false";
+        break;
+    case ROUTE_OPERATION_LOG:
+        schema =
+            "\"type\":\"object\",\"required\":[\"log\",\"progress\"],\"properties\":{\"log\":{\"type\":\"string\"},"
+            "\"progress\":{\"type\":\"string\"}},\"additionalProperties\":false";
         break;
     case ROUTE_PRIVATE_ENDPOINT_CONFIG:
         schema = "\"type\":\"object\",\"properties\":{\"endpointServiceId\":{\"type\":\"string\"},"

@@ -148,6 +148,40 @@ static bool check_cost_dates(struct http_exchange *exchange)
     return true;
 }
 
+/* ---- Logs of operations: also of services that are gone ---- */
+
+static void put_log(struct http_exchange *exchange, const struct buffer *log, const struct buffer *progress)
+{
+    struct buffer *out = answer_begin(exchange);
+    json_put_text(out, "{\"log\":");
+    json_put_string(out, log->data, log->size);
+    json_put_text(out, ",\"progress\":");
+    json_put_string(out, progress->data, progress->size);
+    json_put_text(out, "}");
+    answer_end(exchange);
+}
+
+static void run_operation_log(struct http_exchange *exchange)
+{
+    const struct http_server *server = exchange->server;
+    struct reeve_operation_params which = {.organization_id = exchange->identity.organization_id};
+    struct buffer log = {0}, progress = {0};
+    if (!request_param_uuid(exchange, "serviceId", &which.service_id) ||
+        !request_param_uuid(exchange, "operationId", &which.operation_id))
+        return;
+    if (!server->operation_log)
+        refuse(exchange, REEVE_ERROR_NOT_FOUND, "", "the provisioner of this daemon keeps no logs of operations");
+    else if (!server->operation_log(server->operation_log_arg, &which, &log, &progress))
+        refuse(exchange, REEVE_ERROR_NOT_FOUND, "operationId",
+               "nothing is kept of such an operation of this service; the last 100 logs are");
+    else if (log.failed || progress.failed)
+        refuse(exchange, REEVE_ERROR_NO_MEMORY, "", "out of memory");
+    else
+        put_log(exchange, &log, &progress);
+    buffer_deinit(&log);
+    buffer_deinit(&progress);
+}
+
 /* ---- Parts of a service that there are none of ---- */
 
 static bool on_private_endpoints(void *arg, const void *record)
@@ -383,6 +417,9 @@ void local_run(struct http_exchange *exchange)
     case ROUTE_QUOTA_LIST:
     case ROUTE_QUOTA_GET:
         run_about_service(exchange, on_quotas);
+        return;
+    case ROUTE_OPERATION_LOG:
+        run_operation_log(exchange);
         return;
     case ROUTE_USAGE_COST:
         if (check_cost_dates(exchange))

@@ -417,7 +417,7 @@ bool request_read_query(struct http_exchange *exchange)
             return false;
         }
         const bool known = route_has_word(exchange->route->query, key.data, key.size);
-        if (!known && exchange->listener->dialect == HTTP_PLAIN && size) {
+        if (!known && exchange->listener->dialect == HTTP_PLAIN && key.size + value.size > 0) {
             refuse_status(exchange, 400, "BAD_REQUEST", "request query.%.40s: is not known here%s%s", key.data,
                           *exchange->route->query ? "; known are " : "", exchange->route->query);
             return false;
@@ -448,6 +448,16 @@ struct reeve_str request_query(const struct http_exchange *exchange, const char 
 struct reeve_str request_param(const struct http_exchange *exchange, const char *name)
 {
     return find_param(exchange->match.params, exchange->match.params_count, name);
+}
+
+bool request_param_uuid(struct http_exchange *exchange, const char *name, struct reeve_uuid *ret_id)
+{
+    const struct reeve_str text = request_param(exchange, name);
+    if (reeve_uuid_parse(text.data, text.size, ret_id))
+        return true;
+    refuse(exchange, REEVE_ERROR_BAD_REQUEST, name, "must be a UUID <string:%.*s>",
+           (int)utf8_cut(text.data, text.size, 40), text.data);
+    return false;
 }
 
 /* ---- Body ---- */

@@ -22,7 +22,7 @@ enum route_kind {
     ROUTE_KIND_LOCAL,
 };
 
-#define ROUTE_SEGMENTS_MAX 8
+#define ROUTE_SEGMENTS_MAX 9 /* one more than any path has */
 #define ROUTE_PARAMS_MAX 4
 
 struct http_route {

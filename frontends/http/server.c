@@ -485,6 +485,8 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
     server->log_level = options->log_level ? options->log_level : REEVE_LOG_INFO;
     server->extra_counters = options->extra_counters;
     server->extra_arg = options->extra_arg;
+    server->operation_log = options->operation_log;
+    server->operation_log_arg = options->operation_log_arg;
     set_limits(&server->limits, &options->limits);
     link_init(&server->heads);
     link_init(&server->bodies);

@@ -8,6 +8,7 @@
 
 #include <reeve.h>
 
+#include "frontends/common/operation_log.h"
 #include "schema.h"
 
 /* 0 means the default. */
@@ -49,6 +50,8 @@ struct http_server_options {
      * be NULL. */
     size_t (*extra_counters)(void *arg, unsigned index, const struct counter_type **ret_types, const void **ret_values);
     void *extra_arg;
+    operation_log_cb operation_log; /* NULL: nobody keeps such things */
+    void *operation_log_arg;
 };
 
 struct uv_loop_s;

@@ -51,6 +51,8 @@ struct http_server {
     enum reeve_log_level log_level;
     size_t (*extra_counters)(void *arg, unsigned index, const struct counter_type **ret_types, const void **ret_values);
     void *extra_arg;
+    operation_log_cb operation_log;
+    void *operation_log_arg;
 
     uv_loop_t *loop;
     uv_prepare_t prepare;
@@ -215,6 +217,8 @@ bool request_body_word(struct http_exchange *exchange, const char *name, struct 
 /* A query parameter; absent: size 0. */
 struct reeve_str request_query(const struct http_exchange *exchange, const char *name);
 struct reeve_str request_param(const struct http_exchange *exchange, const char *name);
+/* The same as an id; false: it is none, and that is answered. */
+bool request_param_uuid(struct http_exchange *exchange, const char *name, struct reeve_uuid *ret_id);
 bool request_accepts(const struct http_exchange *exchange, const char *type);
 bool request_accepts_gzip(const struct http_exchange *exchange);
 

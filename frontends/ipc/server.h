@@ -9,6 +9,7 @@
 #include <reeve.h>
 
 #include "base/buffer.h"
+#include "frontends/common/operation_log.h"
 #include "frontends/common/worker.h"
 #include "schema.h"
 
@@ -44,10 +45,7 @@ struct ipc_server_options {
     const struct worker_source *workers; /* where clients find operations to do; NULL: others do them. Not copied. */
     reeve_log_cb log;                    /* NULL: no log */
     void *log_arg;
-    /* Append what was written while an operation was done, as UTF-8: a log, and lines of progress in JSON. False:
-     * nothing is kept of it. NULL: nobody keeps such things. */
-    bool (*operation_log)(void *arg, const struct reeve_operation_params *which, struct buffer *log,
-                          struct buffer *progress);
+    operation_log_cb operation_log; /* NULL: nobody keeps such things */
     void *operation_log_arg;
 };
 

@@ -38,8 +38,7 @@ struct ipc_server {
     struct socket_identity socket_identity;
     reeve_log_cb log;
     void *log_arg;
-    bool (*operation_log)(void *arg, const struct reeve_operation_params *which, struct buffer *log,
-                          struct buffer *progress);
+    operation_log_cb operation_log;
     void *operation_log_arg;
 
     uv_loop_t *loop;

@@ -17,6 +17,8 @@ static void on_handle_closed(uv_handle_t *handle)
         struct door_service *service = connection->service;
         door->stats.connections--;
         link_remove(&connection->link);
+        free(connection->in.kept);
+        free(connection->out.kept);
         free(connection);
         if (service->gone)
             service_free(service);
@@ -66,7 +68,9 @@ static void on_written(uv_write_t *write, int status)
 {
     struct pump *pump = write->data;
     pump->writing = false;
-    pump->size = 0;
+    free(pump->kept);
+    pump->kept = NULL;
+    pump->kept_size = 0;
     if (pump->connection->phase == PHASE_CLOSED)
         return;
     if (status < 0)
@@ -77,28 +81,45 @@ static void on_written(uv_write_t *write, int status)
         pump_start(pump);
 }
 
-/* What is in the buffer goes out; the rest of what the socket does not take now goes when it does, and until then
- * nothing more is read. */
-static void pump_write(struct pump *pump)
+/* Take over bytes that are in a buffer of all. */
+static bool keep(struct pump *pump, const char *data, size_t size)
 {
-    uv_buf_t buffer = uv_buf_init(pump->buffer, (unsigned)pump->size);
-    const int taken = uv_try_write((uv_stream_t *)pump->to, &buffer, 1);
-    *pump->bytes += pump->size;
-    if (taken == (int)pump->size) {
-        pump->size = 0;
-        return;
-    }
-    if (taken < 0 && taken != UV_EAGAIN) {
+    char *kept = realloc(pump->kept, pump->kept_size + size);
+    if (!kept) {
         close_connection(pump->connection);
-        return;
+        return false;
     }
-    const size_t done = taken > 0 ? (size_t)taken : 0;
-    buffer = uv_buf_init(pump->buffer + done, (unsigned)(pump->size - done));
+    memcpy(kept + pump->kept_size, data, size);
+    pump->kept = kept;
+    pump->kept_size += size;
+    return true;
+}
+
+/* What is kept goes out when the socket takes it, and until then nothing more is read. */
+static void write_kept(struct pump *pump)
+{
+    const uv_buf_t buffer = uv_buf_init(pump->kept, (unsigned)pump->kept_size);
     uv_read_stop((uv_stream_t *)pump->from);
     pump->writing = true;
     pump->write.data = pump;
     if (uv_write(&pump->write, (uv_stream_t *)pump->to, &buffer, 1, on_written) != 0)
         close_connection(pump->connection);
+}
+
+static void pass_on(struct pump *pump, char *data, size_t size)
+{
+    const uv_buf_t buffer = uv_buf_init(data, (unsigned)size);
+    const int taken = uv_try_write((uv_stream_t *)pump->to, &buffer, 1);
+    *pump->bytes += size;
+    if (taken == (int)size)
+        return;
+    if (taken < 0 && taken != UV_EAGAIN) {
+        close_connection(pump->connection);
+        return;
+    }
+    const size_t done = taken > 0 ? (size_t)taken : 0;
+    if (keep(pump, data + done, size - done))
+        write_kept(pump);
 }
 
 static struct pump *pump_of(uv_handle_t *handle)
@@ -109,24 +130,25 @@ static struct pump *pump_of(uv_handle_t *handle)
 
 static void on_room(uv_handle_t *handle, size_t size, uv_buf_t *ret_buffer)
 {
-    struct pump *pump = pump_of(handle);
+    const struct pump *pump = pump_of(handle);
+    const bool open = pump->connection->phase == PHASE_OPEN;
     (void)size;
-    *ret_buffer = uv_buf_init(pump->buffer + pump->size, (unsigned)(sizeof pump->buffer - pump->size));
+    *ret_buffer = uv_buf_init(pump->connection->service->door->buffer,
+                              (unsigned)(open ? DOOR_BUFFER_BYTES : DOOR_HELD_BYTES - pump->kept_size));
 }
 
 /* Before there is a server, the first bytes are kept, and are what wakes it. */
-static void keep_first(struct pump *pump, ssize_t size)
+static void keep_first(struct pump *pump, const char *data, ssize_t size)
 {
     struct door_connection *connection = pump->connection;
-    if (size == UV_EOF && pump->size > 0) { /* it has said all it has to say, and waits for the answer */
+    if (size == UV_EOF && pump->kept_size > 0) { /* it has said all it has to say, and waits for the answer */
         pump->ended = true;
         uv_read_stop((uv_stream_t *)pump->from);
     } else if (size < 0) {
         close_connection(connection);
-    } else if (size > 0) {
-        pump->size += (size_t)size;
+    } else if (size > 0 && keep(pump, data, (size_t)size)) {
         service_moved(connection->service, true);
-        if (pump->size == sizeof pump->buffer)
+        if (pump->kept_size == DOOR_HELD_BYTES)
             uv_read_stop((uv_stream_t *)pump->from);
     }
 }
@@ -135,9 +157,8 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct pump *pump = pump_of((uv_handle_t *)stream);
     struct door_connection *connection = pump->connection;
-    (void)buffer;
     if (connection->phase != PHASE_OPEN) {
-        keep_first(pump, size);
+        keep_first(pump, buffer->base, size);
     } else if (size == UV_EOF) {
         uv_read_stop(stream);
         pump->ended = true;
@@ -146,9 +167,8 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
     } else if (size < 0) {
         close_connection(connection);
     } else if (size > 0) {
-        pump->size = (size_t)size;
         service_moved(connection->service, false);
-        pump_write(pump);
+        pass_on(pump, buffer->base, (size_t)size);
     }
 }
 
@@ -198,14 +218,14 @@ static void on_connected(uv_connect_t *connect, int status)
     uv_tcp_nodelay(&connection->server, 1);
     uv_read_stop((uv_stream_t *)&connection->client);
     pump_start(&connection->out);
-    if (connection->in.size > 0)
-        pump_write(&connection->in);
-    if (connection->phase != PHASE_OPEN || connection->in.writing)
+    if (connection->phase != PHASE_OPEN)
         return;
-    if (connection->in.ended)
-        pump_end(&connection->in);
-    else
+    if (connection->in.kept_size > 0) {
+        *connection->in.bytes += connection->in.kept_size;
+        write_kept(&connection->in);
+    } else {
         pump_start(&connection->in);
+    }
 }
 
 static void connect_server(struct door_connection *connection)
@@ -350,7 +370,7 @@ void door_tick(struct door_service *service, uint64_t now_ms)
             close_connection(connection);
         } else if (is_up(service->state) && connection->retry_ms <= now_ms) {
             connect_server(connection);
-        } else if (service->state == REEVE_SERVICE_STATE_IDLE && connection->in.size > 0) {
+        } else if (service->state == REEVE_SERVICE_STATE_IDLE && connection->in.kept_size > 0) {
             service_moved(service, true); /* the engine had no room for the first call */
         }
     }

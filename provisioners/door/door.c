@@ -305,16 +305,20 @@ int door_new(const struct door_settings *settings, struct uv_loop_s *loop, struc
 {
     struct door *door = calloc(1, sizeof *door);
     *ret_door = NULL;
-    if (!door || !(door->state_dir = strdup(settings->state_dir))) {
-        free(door);
+    if (!door)
         return refuse_field(ret_error, "door", "out of memory");
-    }
+    link_init(&door->all);
+    link_init(&door->moved);
     door->loop = loop;
     door->log = settings->log;
     door->log_arg = settings->log_arg;
+    door->state_dir = strdup(settings->state_dir);
+    door->buffer = malloc(DOOR_BUFFER_BYTES);
+    if (!door->state_dir || !door->buffer) {
+        door_free(door);
+        return refuse_field(ret_error, "door", "out of memory");
+    }
     set_limits(&door->limits, &settings->limits);
-    link_init(&door->all);
-    link_init(&door->moved);
     int r = read_ports(door, settings->ports, ret_error);
     snprintf(door->host, sizeof door->host, "%s", settings->host ? settings->host : door->address);
     const int made = r == 0 ? files_make_directories(door->state_dir) : 0;
@@ -413,5 +417,6 @@ void door_free(struct door *door)
     }
     map_deinit(&door->services);
     free(door->state_dir);
+    free(door->buffer);
     free(door);
 }

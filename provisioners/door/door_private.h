@@ -11,7 +11,8 @@
 
 #define DOOR_PROTOCOL_SIZE 51
 #define DOOR_HOST_SIZE 256
-#define DOOR_BUFFER_BYTES 32768
+#define DOOR_BUFFER_BYTES 262144
+#define DOOR_HELD_BYTES 32768 /* of each client that waits: the rest waits in its socket */
 
 struct door {
     struct reeve_engine *engine;
@@ -27,6 +28,7 @@ struct door {
     struct map services; /* service id -> struct door_service */
     struct link all;     /* of them */
     struct link moved;   /* services whose bytes moved since activity was last told */
+    char *buffer;        /* what was read, until it is written: connections keep only what was not taken at once */
     struct reeve_watch watch;
     uv_timer_t tick;
     unsigned ticks;
@@ -78,9 +80,9 @@ struct pump {
     uv_write_t write;
     uv_shutdown_t shutdown;
     bool writing, ended, shut; /* the source has ended; the sink was told */
-    size_t size;               /* in the buffer, not written */
-    uint64_t *bytes;           /* counter */
-    char buffer[DOOR_BUFFER_BYTES];
+    char *kept;                /* read and not written yet; NULL: nothing */
+    size_t kept_size;
+    uint64_t *bytes; /* counter */
 };
 
 struct door_connection {

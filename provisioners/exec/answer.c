@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "files.h"
 #include "request.h"
 #include "wrapper.h"
@@ -13,14 +14,31 @@
 
 /* ---- Outcomes ---- */
 
+/* One line of UTF-8 that ends with a whole character: the engine takes no other text, and a reason must not get lost.
+ */
+static void clean(const char *text, char *ret_text, size_t size_max)
+{
+    struct buffer line = {0};
+    files_append_text(&line, text, strlen(text));
+    for (size_t i = 0; i < line.size; i++) {
+        if ((unsigned char)line.data[i] < ' ')
+            line.data[i] = ' ';
+    }
+    const size_t size = line.size < size_max ? line.size : utf8_cut(line.data, line.size, size_max - 1);
+    snprintf(ret_text, size_max, "%.*s", (int)size, line.data ? line.data : "");
+    buffer_deinit(&line);
+}
+
 __attribute__((format(printf, 4, 5))) static void conclude(struct answer *answer, enum reeve_outcome_status status,
                                                            const char *code, const char *format, ...)
 {
+    char message[2048];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(answer->message, sizeof answer->message, format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    snprintf(answer->code, sizeof answer->code, "%s", code);
+    clean(message, answer->message, sizeof answer->message);
+    clean(code, answer->code, sizeof answer->code);
     answer->outcome = (struct reeve_outcome){
         .status = status, .code = reeve_str(answer->code), .message = reeve_str(answer->message)};
 }
