@@ -29,7 +29,7 @@ BUILD    := build/$(FLAVOUR)
 # The release flavour is what people use: its results stand directly in build/.
 OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
 
-ENGINE_PACKAGES   := lmdb msgpack libuv libsodium
+ENGINE_PACKAGES   := lmdb msgpack libuv libsodium nettle
 FRONTEND_PACKAGES := jansson inih libmicrohttpd gnutls zlib
 TEST_PACKAGES     := cmocka
 
