@@ -65,6 +65,10 @@ BENCH_LIB_SOURCES := $(wildcard bench/lib/*.c)
 BENCH_SOURCES    := $(wildcard bench/*.c)
 EXAMPLE_SOURCES  := $(wildcard examples/*/*.c)
 
+PLUGINS          := $(filter-out provisioners/plugins/lib,$(wildcard provisioners/plugins/*))
+PLUGIN_MODULES   := $(wildcard provisioners/plugins/lib/*.py)
+PLUGIN_DIR       := $(PREFIX)/libexec/reeve
+
 object = $(patsubst %.c,$(BUILD)/%.o,$(1))
 ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
 FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
@@ -79,8 +83,8 @@ EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES)
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api tests contract lint format-check static-analysis tidy checksymbols format coverage \
-        bench bench-http bench-scale demo docs valgrind install uninstall clean distclean help FORCE
+.PHONY: all setup test check test-unit test-api test-servers tests contract lint format-check static-analysis tidy checksymbols format coverage \
+        bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -89,9 +93,11 @@ all: $(OUT)/reeve $(OUT)/libreeve.a $(OUT)/libreeve.so
 help:
 	@echo 'make              build/reeve, build/libreeve.a, build/libreeve.so'
 	@echo 'make demo         walk one service through its whole life (installs what is missing first)'
+	@echo 'make demo-clickhouse  a real ClickHouse, by curl and clickhouse-client: data, backup, idle and awake, restore'
 	@echo 'make test         all tests (installs what is missing first); T=name: only those with that name; = make check'
 	@echo 'make test-unit    only the C tests              make test-api   only the black-box tests'
 	@echo 'make contract     every endpoint of the HTTP API against its OpenAPI document (installs schemathesis into build/venv)'
+	@echo 'make test-servers the plugins with the real servers (installs Redis and ClickHouse, starts none of them)'
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
@@ -197,6 +203,10 @@ contract:
 	@.ci/setup build test contract
 	@REEVE_CONTRACT=required $(MAKE) --no-print-directory test-api T=contract
 
+test-servers:
+	@.ci/setup build test servers
+	@REEVE_SERVERS=required $(MAKE) --no-print-directory test-api T=plugins
+
 valgrind:
 	@.ci/setup build test valgrind
 	@$(MAKE) --no-print-directory -s $(TESTS)
@@ -257,6 +267,11 @@ docs: $(BUILD)/generate $(OUT)/reeve
 
 demo: ; @.ci/setup build && $(MAKE) --no-print-directory all && REEVE_BIN=$(abspath build/reeve) examples/demo.sh
 
+demo-clickhouse:
+	@.ci/setup build servers
+	@$(MAKE) --no-print-directory all
+	@REEVE_BIN=$(abspath build/reeve) examples/demo-clickhouse.sh
+
 bench: all $(BENCHES)
 	@$(OUT)/bench/lifecycle --json build/bench.json
 	@echo
@@ -290,6 +305,10 @@ install: all
 	install -m 644 docs/man/reeve.1 $(DESTDIR)$(PREFIX)/share/man/man1/reeve.1
 	install -m 644 docs/man/libreeve.3 $(DESTDIR)$(PREFIX)/share/man/man3/libreeve.3
 	$(OUT)/reeve completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/reeve
+	install -d $(DESTDIR)$(PLUGIN_DIR)/lib
+	install -m 755 $(PLUGINS) $(DESTDIR)$(PLUGIN_DIR)
+	install -m 644 $(PLUGIN_MODULES) $(DESTDIR)$(PLUGIN_DIR)/lib
+	-/usr/bin/python3 -m compileall -q -s $(DESTDIR)/ -p / $(DESTDIR)$(PLUGIN_DIR)/lib
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 uninstall:
@@ -297,6 +316,7 @@ uninstall:
 	    $(DESTDIR)$(PREFIX)/lib/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libreeve.so $(DESTDIR)$(PREFIX)/include/reeve.h \
 	    $(DESTDIR)$(PREFIX)/lib/pkgconfig/reeve.pc $(DESTDIR)$(PREFIX)/share/man/man1/reeve.1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man3/libreeve.3 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/reeve
+	rm -rf $(DESTDIR)$(PLUGIN_DIR)
 
 clean distclean:
 	rm -rf build

@@ -221,6 +221,8 @@ static void add_all(struct environment *environment, const struct exec_config *c
         if (!is_given(config, pairs[i][0]))
             add(environment, pairs[i][0], pairs[i][1]);
     }
+    if (config->behind_door)
+        add(environment, "REEVE_DOOR=", "1");
     for (unsigned i = 0; i < config->variables_count; i++)
         add(environment, "", config->variables[i]);
 }

@@ -3,6 +3,7 @@
 #define REEVE_EXEC_CONFIG_H
 
 #include <reeve.h>
+#include <stdbool.h>
 
 #define CONFIG_VARIABLES_MAX 64
 
@@ -10,6 +11,7 @@ struct exec_config {
     char *program, *state, *backups;       /* absolute */
     char *variables[CONFIG_VARIABLES_MAX]; /* "NAME=VALUE", of env.NAME=VALUE */
     unsigned variables_count;
+    bool behind_door; /* programs are told: clients come through reeve's door */
 };
 
 /* data_dir: where the state directory is by default. Makes the directories. ret_error names what is wrong. */

@@ -475,6 +475,7 @@ void exec_set_outcome(struct exec *exec, exec_outcome_cb on_outcome, void *arg)
 {
     exec->on_outcome = on_outcome;
     exec->outcome_arg = arg;
+    exec->config.behind_door = true;
 }
 
 const char *exec_state_directory(const struct exec *exec)

@@ -16,7 +16,8 @@ int exec_new(const char *spec, const char *data_dir, struct uv_loop_s *loop, ree
              struct reeve_error *ret_error);
 /* For struct reeve_options. */
 const struct reeve_provisioner *exec_provisioner(struct exec *exec);
-/* What is called with each outcome before the engine is told: may change it (a door puts its own endpoints in). */
+/* What a door has called with each outcome before the engine is told: it puts its own endpoints in. Programs see
+ * REEVE_DOOR=1 from then on. */
 typedef void (*exec_outcome_cb)(void *arg, const struct reeve_uuid *organization_id,
                                 const struct reeve_uuid *service_id, enum reeve_operation_kind kind,
                                 struct reeve_outcome *outcome);

@@ -7,7 +7,7 @@ import threading
 import urllib.request
 
 import pytest
-from daemon import BINARY
+from clock import Clock
 from tenant import Tenant
 
 PLUGIN = pathlib.Path(__file__).resolve().parents[1] / "fixtures/plugins/echo"
@@ -26,40 +26,17 @@ def free_range(count=20):
     raise RuntimeError("no free ports")
 
 
-FAKETIME = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-
-
 class House:
     def __init__(self, daemon_factory, *arguments, clock=None):
-        self.ports, self.clock, self.hours = free_range(), clock, 0
+        self.ports, self.clock = free_range(), clock
         self.daemon = daemon_factory("--door", f"127.0.0.1:{self.ports[0]}-{self.ports[1]}", "--http", "127.0.0.1:0", "--door-activity-ms", "100",
                                      *arguments, provisioner=f"exec:{PLUGIN}", start=False)
-        environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"} if clock else {}
-        self.daemon.start(environment=environment)
+        self.daemon.start(environment=clock and clock.environment())
         self.rpc = self.daemon.client()
         self.tenant = Tenant(self.rpc)
 
     def service(self, name="db", **fields):
         return self.tenant.running(name, **{"tier": "production", "ipAccessList": ANYWHERE, **fields})
-
-    def put_forward(self, seconds):
-        """Whole at once: half a file would be the time of now, and clocks do not go back."""
-        part = self.clock.with_suffix(".part")
-        part.write_text(f"+{seconds}s\n")
-        part.rename(self.clock)
-
-    def idle(self, service):
-        """Let its time pass: minutes are a jump of the daemon's clocks. What moved before may be told behind the jump."""
-        def is_idle(_):
-            record = self.tenant.get(service)
-            if record["state"] == "running":
-                self.hours += 1
-                self.put_forward(self.hours * 3600)
-                self.rpc.call("organization.create", name="later")  # the engine looks at the clock when it has something to do
-            return record["state"] == "idle" and "operation" not in record  # its server is stopped, too
-
-        self.rpc.wait_stats(is_idle)
-        return self.tenant.get(service)
 
     def private_port(self, service):
         return int((self.daemon.data / "provisioner/servers" / service["id"] / "port").read_text())
@@ -208,17 +185,11 @@ def test_all_ports_in_use_is_told_and_tried_again(daemon_factory):
 @pytest.fixture
 def quiet(daemon_factory, tmp_path):
     """A house whose clock can be put forward."""
-    if not FAKETIME:
-        pytest.skip("libfaketime is not installed")
-    if "address" in str(BINARY) or "thread" in str(BINARY):
-        pytest.skip("a sanitizer and another preloaded library do not go together")
-    clock = tmp_path / "clock"
-    clock.write_text("+0s\n")
-    return House(daemon_factory, clock=clock)
+    return House(daemon_factory, clock=Clock(tmp_path / "clock"))
 
 
 def test_an_idle_service_wakes_with_the_first_byte(quiet):
-    service = quiet.idle(quiet.service())
+    service = quiet.clock.idle(quiet.tenant, quiet.service())
     assert quiet.starts(service) == ["provision"]
     assert ask(service) == b"hello"
     assert quiet.tenant.get(service)["state"] == "running" and quiet.starts(service) == ["provision", "start"]
@@ -226,7 +197,7 @@ def test_an_idle_service_wakes_with_the_first_byte(quiet):
 
 
 def test_a_connection_without_a_byte_wakes_nobody(quiet):
-    service = quiet.idle(quiet.service())
+    service = quiet.clock.idle(quiet.tenant, quiet.service())
     with connect(service):
         quiet.rpc.wait_stats(lambda stats: quiet.metric("door_held") == 1)
     quiet.rpc.wait_stats(lambda stats: quiet.metric("door_held") == 0)
@@ -234,7 +205,7 @@ def test_a_connection_without_a_byte_wakes_nobody(quiet):
 
 
 def test_a_hundred_callers_cause_one_start(quiet):
-    service = quiet.idle(quiet.service())
+    service = quiet.clock.idle(quiet.tenant, quiet.service())
     answers = []
     callers = [threading.Thread(target=lambda i=i: answers.append(ask(service, b"%d" % i))) for i in range(100)]
     for caller in callers:
@@ -246,7 +217,7 @@ def test_a_hundred_callers_cause_one_start(quiet):
 
 
 def test_who_is_not_let_in_wakes_nobody(quiet):
-    service = quiet.idle(quiet.service(ipAccessList=[{"source": "127.0.0.9"}]))
+    service = quiet.clock.idle(quiet.tenant, quiet.service(ipAccessList=[{"source": "127.0.0.9"}]))
     assert ask(service) == b"" and quiet.tenant.get(service)["state"] == "idle"
     assert ask(service, source="127.0.0.9") == b"hello"
 
@@ -254,11 +225,11 @@ def test_who_is_not_let_in_wakes_nobody(quiet):
 def test_bytes_keep_a_service_from_idling(quiet):
     service = quiet.service(idleTimeoutMinutes=60)
     before = quiet.tenant.get(service)["idleAt"]
-    quiet.put_forward(3000)
+    quiet.clock.put_forward(3000)
     watch = quiet.rpc.call("event.watch", serviceId=service["id"])["watch"]
     assert ask(service) == b"hello"
     quiet.rpc.wait_stats(lambda stats: quiet.tenant.get(service)["idleAt"] > before)
-    quiet.put_forward(4000)
+    quiet.clock.put_forward(4000)
     assert ask(service) == b"hello" and quiet.tenant.get(service)["state"] == "running"
     quiet.rpc.call("event.unwatch", watch=watch)
 

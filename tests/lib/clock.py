@@ -1,0 +1,40 @@
+"""A clock for a daemon that tests put forward: minutes of idling are a jump."""
+
+import pathlib
+
+import pytest
+from daemon import BINARY
+
+FAKETIME = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+class Clock:
+    def __init__(self, path):
+        if not FAKETIME:
+            pytest.skip("libfaketime is not installed")
+        if "address" in str(BINARY) or "thread" in str(BINARY):
+            pytest.skip("a sanitizer and another preloaded library do not go together")
+        self.path, self.hours = path, 0
+        self.put_forward(0)
+
+    def environment(self):
+        return {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.path), "FAKETIME_NO_CACHE": "1"}
+
+    def put_forward(self, seconds):
+        """Whole at once: half a file would be the time of now, and clocks do not go back."""
+        part = self.path.with_suffix(".part")
+        part.write_text(f"+{seconds}s\n")
+        part.rename(self.path)
+
+    def idle(self, tenant, service):
+        """Let its time pass. What moved before may be told behind the jump."""
+        def is_idle(_):
+            record = tenant.get(service)
+            if record["state"] == "running":
+                self.hours += 1
+                self.put_forward(self.hours * 3600)
+                tenant.rpc.call("organization.create", name="later")  # the engine looks at the clock when it has something to do
+            return record["state"] == "idle" and "operation" not in record  # its server is stopped, too
+
+        tenant.rpc.wait_stats(is_idle)
+        return tenant.get(service)
