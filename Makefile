@@ -30,7 +30,7 @@ BUILD    := build/$(FLAVOUR)
 # The release flavour is what people use: its results stand directly in build/.
 OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
 
-ENGINE_PACKAGES   := lmdb msgpack libuv libsodium
+ENGINE_PACKAGES   := lmdb msgpack libuv libsodium nettle
 FRONTEND_PACKAGES := jansson inih libmicrohttpd gnutls zlib
 TEST_PACKAGES     := cmocka
 
@@ -104,7 +104,7 @@ help:
 	@echo 'make test         all tests (installs what is missing first); T=name: only those with that name; = make check'
 	@echo 'make test-unit    only the C tests              make test-api   only the black-box tests'
 	@echo 'make contract     every endpoint of the HTTP API against its OpenAPI document (installs schemathesis into build/venv)'
-	@echo 'make test-servers the plugins with the real servers (installs Redis and ClickHouse, starts none of them)'
+	@echo 'make test-servers the plugins with the real servers (installs Redis, ClickHouse and PostgreSQL, starts none)'
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "engine.h"
+#include "password.h"
 
 #define EVENTS_PER_TURN 512
 
@@ -99,6 +100,7 @@ static void deliver(struct reeve_client *client, struct delivery *delivery)
     size_t count = 0;
     for (struct reeve_request *request = delivery->first, *next; request; request = next, count++) {
         next = request->internal.next;
+        password_forget(request);
         request->on_done(request, request->internal.result); /* the request is the host's again */
     }
     batch_release(delivery->batch);
@@ -382,9 +384,12 @@ int reeve_submit(struct reeve_client *client, struct reeve_request *request)
         return -REEVE_ERROR_BAD_REQUEST;
     request->internal.client = client;
     request->internal.result = NULL;
+    password_prepare(request, client->engine->core.hooks.password_forms); /* never changes */
     atomic_fetch_add(&client->outstanding, 1);
     const int r = inbox_push_request(&client->engine->inbox, request);
-    if (r < 0)
+    if (r < 0) {
         atomic_fetch_sub(&client->outstanding, 1);
+        password_forget(request);
+    }
     return r;
 }

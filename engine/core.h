@@ -60,6 +60,7 @@ struct action {
 struct core_hooks {
     void *arg;
     bool has_provisioner;
+    uint32_t password_forms; /* what it can set passwords from, bits by enum reeve_password_form */
     void (*start)(void *arg, struct flight *flight);
     void (*cancel)(void *arg, struct flight *flight);
     void (*log)(void *arg, enum reeve_log_level level, const char *line);

@@ -355,6 +355,11 @@ static uint64_t last_event_ns(struct store *store)
     return at_ms * 1000000;
 }
 
+static uint32_t password_forms(const struct reeve_provisioner *provisioner)
+{
+    return provisioner && provisioner->password_forms ? provisioner->password_forms : 1U << REEVE_PASSWORD_FORM_SHA_256;
+}
+
 static int open_core(struct reeve_engine *engine, const struct reeve_options *options, struct reeve_error *ret_error)
 {
     struct core *core = &engine->core;
@@ -374,6 +379,7 @@ static int open_core(struct reeve_engine *engine, const struct reeve_options *op
     core->log_level = engine->log_level;
     core->hooks = (struct core_hooks){.arg = engine,
                                       .has_provisioner = options->provisioner != NULL,
+                                      .password_forms = password_forms(options->provisioner),
                                       .start = provisioner_start,
                                       .cancel = provisioner_cancel,
                                       .log = log_hook};

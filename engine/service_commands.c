@@ -1,14 +1,15 @@
 /* The commands on services: values checked, desired state changed, the step taken. */
+#include <assert.h>
 #include <sodium.h>
 #include <stdio.h>
 
 #include "backup.h"
 #include "organization.h"
+#include "password.h"
 #include "rules.h"
 #include "service.h"
 
 #define IDLE_TIMEOUT_PRESET_MINUTES 15
-#define PASSWORD_SIZE 24
 #define NATIVE_PORT 9440
 #define HTTPS_PORT 8443
 #define MYSQL_PORT 3306
@@ -22,33 +23,30 @@ static int not_found(struct reeve_error *ret_error, const char *what)
 /* `given`, or a value that says so by itself. */
 #define GIVEN(params, bit, value) (((params)->given & (bit)) != 0 || (value))
 
-/* Characters that are told apart on paper. */
-static struct reeve_str new_password(struct core *core)
-{
-    static const char alphabet[] = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
-    uint8_t random[PASSWORD_SIZE * 4];
-    char *text = core_alloc(core, PASSWORD_SIZE);
-    if (!text)
-        return (struct reeve_str){0};
-    core_random(core, random, sizeof random);
-    for (size_t i = 0; i < PASSWORD_SIZE; i++) {
-        uint32_t number;
-        memcpy(&number, random + 4 * i, sizeof number);
-        text[i] = alphabet[number % (sizeof alphabet - 1)];
-    }
-    sodium_memzero(random, sizeof random);
-    return (struct reeve_str){text, PASSWORD_SIZE};
-}
-
-/* Hashes that were asked for; both may be absent. */
+/* A password that came with the command, see password.h, or hashes of one; the latter may be absent. */
 struct password_wish {
-    bool sha256_given;
+    const struct reeve_request *request;
     struct reeve_str sha256, double_sha1;
 };
 
-static void hash_password(struct reeve_str password, uint8_t sha256[32])
+static int take_hash(const struct core *core, struct reeve_str given, uint8_t ret_sha256[32],
+                     struct reeve_error *ret_error)
 {
-    crypto_hash_sha256(sha256, (const unsigned char *)password.data, password.size);
+    if (core->hooks.password_forms & 1U << REEVE_PASSWORD_FORM_SHA_256)
+        return rule_password_hash(given, "newPasswordHash", ret_sha256, ret_error);
+    return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "newPasswordHash",
+                     "must be absent: the servers here cannot take a password from its SHA-256; without it, one is "
+                     "generated");
+}
+
+static void take_generated(struct core *core, const struct reeve_request *request, struct reeve_service *service,
+                           uint8_t ret_sha256[32], struct reeve_str *ret_password)
+{
+    const char *password = request->internal.password;
+    assert(*password); /* password_prepare() has made it */
+    crypto_hash_sha256(ret_sha256, (const unsigned char *)password, REEVE_PASSWORD_SIZE);
+    service->password_scram = core_copy(core, reeve_str(request->internal.scram));
+    *ret_password = core_copy(core, (struct reeve_str){password, REEVE_PASSWORD_SIZE});
 }
 
 /* Sets the hashes of the service; the password is filled in where it was generated. A hash for the MySQL protocol
@@ -56,25 +54,24 @@ static void hash_password(struct reeve_str password, uint8_t sha256[32])
 static int take_password(struct core *core, struct reeve_service *service, const struct password_wish *wish,
                          struct reeve_str *ret_password, struct reeve_error *ret_error)
 {
+    const bool generated = password_is_wanted(wish->request);
     uint8_t *sha256 = core_alloc(core, crypto_hash_sha256_BYTES), *sha1 = core_alloc(core, DOUBLE_SHA1_SIZE);
     int r = 0;
     if (!sha256 || !sha1)
         return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
-    *ret_password = (struct reeve_str){0};
-    if (wish->sha256_given)
-        r = rule_password_hash(wish->sha256, "newPasswordHash", sha256, ret_error);
+    if (!generated)
+        r = take_hash(core, wish->sha256, sha256, ret_error);
     if (r == 0 && wish->double_sha1.size)
         r = rule_double_sha1_hash(wish->double_sha1, "newDoubleSha1Hash", sha1, ret_error);
     if (r < 0)
         return r;
-    if (!wish->sha256_given) {
-        *ret_password = new_password(core);
-        hash_password(*ret_password, sha256);
-    }
-    const bool has_sha1 = wish->sha256_given && wish->double_sha1.size;
+    const bool has_sha1 = !generated && wish->double_sha1.size;
+    service->password_scram = *ret_password = (struct reeve_str){0};
     service->password_sha256 = (struct reeve_str){(const char *)sha256, crypto_hash_sha256_BYTES};
     service->password_double_sha1 = has_sha1 ? (struct reeve_str){(const char *)sha1, DOUBLE_SHA1_SIZE}
                                              : (struct reeve_str){0};
+    if (generated)
+        take_generated(core, wish->request, service, sha256, ret_password);
     return 0;
 }
 
@@ -256,11 +253,9 @@ int service_create(struct core *core, const struct reeve_request *request, struc
     int r = check_create(core, params, organization, service, &result->error);
     struct reeve_str password = {0};
     if (r == 0)
-        r = take_password(
-            core, service,
-            &(struct password_wish){GIVEN(params, REEVE_GIVEN_SERVICE_CREATE_PASSWORD_HASH, params->password_hash.size),
-                                    params->password_hash, params->double_sha1_hash},
-            &password, &result->error);
+        r = take_password(core, service,
+                          &(struct password_wish){request, params->password_hash, params->double_sha1_hash}, &password,
+                          &result->error);
     if (r == 0)
         r = access_list_patch(core, &(struct reeve_access_entry_list){0}, &(struct reeve_access_entry_list){0},
                               &params->ip_access_list, &service->ip_access_list);
@@ -426,9 +421,7 @@ int service_scale(struct core *core, const struct reeve_request *request, struct
 int service_set_password(struct core *core, const struct reeve_request *request, struct reeve_result *result)
 {
     const struct reeve_service_set_password_params *params = &request->params.service_set_password;
-    const struct password_wish wish = {
-        GIVEN(params, REEVE_GIVEN_SERVICE_SET_PASSWORD_PASSWORD_HASH, params->password_hash.size),
-        params->password_hash, params->double_sha1_hash};
+    const struct password_wish wish = {request, params->password_hash, params->double_sha1_hash};
     struct service_edit edit;
     int r = load_for(core, request, &params->organization_id, &params->service_id, &edit, &result->error);
     struct reeve_str password = {0};

@@ -1,6 +1,5 @@
 #include "workers.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,23 +50,59 @@ static int refuse(struct reeve_error *ret_error, const char *name, size_t size, 
     return -REEVE_ERROR_BAD_REQUEST;
 }
 
+static bool parse_lease(struct workers *workers, const char *value, size_t size)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (value[i] < '0' || value[i] > '9' || number > LEASE_MS_MAX)
+            return false;
+        number = number * 10 + (uint64_t)(value[i] - '0');
+    }
+    workers->source.lease_ms = number;
+    return number >= LEASE_MS_MIN && number <= LEASE_MS_MAX;
+}
+
+/* Words with a plus between them. */
+static bool parse_passwords(struct workers *workers, const char *value, size_t size)
+{
+    for (size_t at = 0, length; at <= size; at += length + 1) {
+        const char *plus = memchr(value + at, '+', size - at);
+        length = plus ? (size_t)(plus - value) - at : size - at;
+        const enum reeve_password_form form = reeve_password_form_parse(value + at, length);
+        if (!form)
+            return false;
+        workers->provisioner.password_forms |= 1U << form;
+    }
+    return true;
+}
+
+static int parse_setting(struct workers *workers, const char *setting, size_t size, struct reeve_error *ret_error)
+{
+    const char *equals = memchr(setting, '=', size);
+    const size_t name = equals ? (size_t)(equals - setting) : size, skip = name + (equals != NULL);
+    if (name == strlen("lease-ms") && memcmp(setting, "lease-ms", name) == 0)
+        return parse_lease(workers, setting + skip, size - skip)
+                   ? 0
+                   : refuse(ret_error, setting, name, "must be milliseconds from 50 to 86400000: lease-ms=30000");
+    if (name == strlen("passwords") && memcmp(setting, "passwords", name) == 0)
+        return parse_passwords(workers, setting + skip, size - skip)
+                   ? 0
+                   : refuse(ret_error, setting, name,
+                            "must be what workers can set passwords from, sha-256, scram-sha-256 or both: "
+                            "passwords=sha-256+scram-sha-256");
+    return refuse(ret_error, setting, name, "is not known; known are lease-ms, passwords");
+}
+
 static int parse(struct workers *workers, const char *spec, struct reeve_error *ret_error)
 {
-    static const char name[] = "lease-ms";
+    int r = 0;
     workers->source.lease_ms = LEASE_MS_PRESET;
-    if (!*spec)
-        return 0;
-    const size_t size = strcspn(spec, "=");
-    if (size != sizeof name - 1 || strncmp(spec, name, size) != 0)
-        return refuse(ret_error, spec, size, "is not known; known is lease-ms");
-    const char *value = spec + size + (spec[size] == '=');
-    char *end;
-    errno = 0;
-    const unsigned long long number = strtoull(value, &end, 10);
-    if (*value < '0' || *value > '9' || *end != '\0' || errno != 0 || number < LEASE_MS_MIN || number > LEASE_MS_MAX)
-        return refuse(ret_error, spec, size, "must be milliseconds from 50 to 86400000: lease-ms=30000");
-    workers->source.lease_ms = number;
-    return 0;
+    while (*spec && r == 0) {
+        const size_t size = strcspn(spec, ",");
+        r = parse_setting(workers, spec, size, ret_error);
+        spec += size + (spec[size] == ',');
+    }
+    return r;
 }
 
 /* ---- Leases ---- */
@@ -376,11 +411,6 @@ int workers_new(const char *spec, struct uv_loop_s *loop, struct workers **ret_w
         *ret_error = (struct reeve_error){.code = REEVE_ERROR_NO_MEMORY, .message = "out of memory"};
         return -REEVE_ERROR_NO_MEMORY;
     }
-    const int r = parse(workers, spec, ret_error);
-    if (r < 0) {
-        free(workers);
-        return r;
-    }
     workers->loop = loop;
     workers->next_lease = first_lease();
     workers->provisioner = (struct reeve_provisioner){.version = REEVE_PROVISIONER_VERSION,
@@ -390,6 +420,11 @@ int workers_new(const char *spec, struct uv_loop_s *loop, struct workers **ret_w
                                                       .start = on_start,
                                                       .cancel = on_cancel,
                                                       .closed = on_closed};
+    const int r = parse(workers, spec, ret_error);
+    if (r < 0) {
+        free(workers);
+        return r;
+    }
     workers->source.arg = workers;
     workers->source.subscribe = subscribe;
     workers->source.unsubscribe = unsubscribe;

@@ -11,7 +11,8 @@
 
 struct workers;
 
-/* spec: "lease-ms=30000", optional. The loop is the one that reeve_open() is called on, see struct reeve_provisioner.
+/* spec: "lease-ms=30000,passwords=sha-256+scram-sha-256", both optional. The loop is the one that reeve_open() is
+ * called on, see struct reeve_provisioner.
  */
 int workers_new(const char *spec, struct uv_loop_s *loop, struct workers **ret_workers, struct reeve_error *ret_error);
 /* For struct reeve_options. */

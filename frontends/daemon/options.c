@@ -429,9 +429,11 @@ void daemon_options_help(void)
         "  exec:PROGRAM[,SETTINGS]        runs PROGRAM for each operation, see docs/provisioners.md: state=DIR "
         "(default\n"
         "                                 DATA/provisioner), backups=DIR (default STATE/backups), env.NAME=VALUE\n"
-        "  workers[:lease-ms=30000]       clients of the socket do the work: worker.subscribe in docs/ipc.md; one that "
-        "is\n"
-        "                                 silent for longer than that loses its operations to others\n"
+        "  workers[:SETTINGS]             clients of the socket do the work: worker.subscribe in docs/ipc.md. "
+        "lease-ms=30000:\n"
+        "                                 one that is silent for longer loses its operations to others; "
+        "passwords=sha-256:\n"
+        "                                 what they set passwords from, or scram-sha-256, or both with a plus between\n"
         "  none                           operations wait until a daemon with a provisioner opens the directory\n\n"
         "Exit codes: 0 stopped cleanly, 1 could not start, 2 usage, 130 stopped at once by a second signal.\n");
 }

@@ -30,6 +30,13 @@ static void pack_pair_hex(msgpack_packer *packer, const char *key, struct reeve_
     }
 }
 
+static void pack_pair_text(msgpack_packer *packer, const char *key, struct reeve_str text)
+{
+    rpc_pack_text(packer, key);
+    msgpack_pack_str(packer, text.size);
+    msgpack_pack_str_body(packer, text.data, text.size);
+}
+
 static void pack_pair_bin(msgpack_packer *packer, const char *key, struct reeve_str bytes)
 {
     rpc_pack_text(packer, key);
@@ -40,11 +47,14 @@ static void pack_pair_bin(msgpack_packer *packer, const char *key, struct reeve_
 /* What everybody is shown, and what only who does the work may know. */
 static void pack_service(msgpack_packer *packer, const struct reeve_service *service)
 {
-    const unsigned more = 2U + (service->password_double_sha1.size > 0) + (service->handle.size > 0);
+    const unsigned more = 2U + (service->password_double_sha1.size > 0) + (service->password_scram.size > 0) +
+                          (service->handle.size > 0);
     codec_encode_wire_with(&record_type_service, service, more, packer);
     pack_pair_hex(packer, "passwordSha256", service->password_sha256);
     if (service->password_double_sha1.size)
         pack_pair_hex(packer, "passwordDoubleSha1", service->password_double_sha1);
+    if (service->password_scram.size)
+        pack_pair_text(packer, "passwordScram", service->password_scram);
     rpc_pack_text(packer, "mysqlEnabled");
     if (service->mysql_enabled)
         msgpack_pack_true(packer);

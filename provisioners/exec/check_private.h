@@ -13,8 +13,8 @@ struct check {
     uint64_t timeout_ms, rounds;
     unsigned runs; /* so far: names of their directories */
     unsigned passed, failed, skipped;
-    const char *secret; /* must not be seen in arguments, environments and logs; NULL: nothing */
-    char leak[128];     /* where it was seen */
+    const char *secrets[2]; /* must not be seen in arguments, environments and logs; NULL: nothing */
+    char leak[128];         /* where it was seen */
 };
 
 /* ---- check.c ---- */

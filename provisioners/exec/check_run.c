@@ -64,7 +64,7 @@ static void look_for_secret(void *arg, const char *name)
     static const char *const files[] = {"cmdline", "environ"};
     for (int i = 0; i < 2 && !check->leak[0]; i++) {
         snprintf(path, sizeof path, "/proc/%.16s/%s", name, files[i]);
-        if (contains(path, check->secret))
+        if (contains(path, check->secrets[0]) || contains(path, check->secrets[1]))
             snprintf(check->leak, sizeof check->leak, "the %s of process %.16s", i == 0 ? "arguments" : "environment",
                      name);
     }
@@ -127,7 +127,7 @@ static void wait_for_end(struct check *check, pid_t wrapper, const struct distur
         if (poll(&ended, 1, (int)pause_ms) > 0)
             break;
         reap_others(wrapper);
-        if (check->secret && !check->leak[0])
+        if (check->secrets[0] && !check->leak[0])
             each_process(look_for_secret, check);
     }
     close(ended.fd);
@@ -141,8 +141,10 @@ static void take_log(struct check *check, const char *directory, struct check_ru
     struct buffer raw = {0}, text = {0};
     files_path(path, "%s/" RUN_LOG, directory);
     files_read_end(path, PROC_BYTES_MAX, &raw);
-    if (check->secret && raw.size > 0 && memmem(raw.data, raw.size, check->secret, strlen(check->secret)))
-        snprintf(check->leak, sizeof check->leak, "the log");
+    for (int i = 0; i < 2 && check->secrets[i] && raw.size > 0; i++) {
+        if (memmem(raw.data, raw.size, check->secrets[i], strlen(check->secrets[i])))
+            snprintf(check->leak, sizeof check->leak, "the log");
+    }
     files_append_text(&text, raw.data, raw.size);
     while (text.size > 0 && text.data[text.size - 1] == '\n')
         text.size--;

@@ -28,6 +28,10 @@ static const unsigned char password_hash[32] = {0x6c, 0x1d, 0x6c, 0xed, 0xf2, 0x
                                                 0x21, 0x2f, 0xd6, 0x2b, 0x32, 0xfb, 0xb9, 0xec, 0xaa, 0x4d, 0xea,
                                                 0x70, 0x54, 0x54, 0x86, 0x73, 0x71, 0x99, 0xdd, 0x24, 0xed};
 static const char password_hash_text[] = "6c1d6cedf276ea3fd7486a212fd62b32fbb9ecaa4dea70545486737199dd24ed";
+/* Of the same password, with the salt "conformance-salt". */
+static const char password_scram[] =
+    "SCRAM-SHA-256$4096:Y29uZm9ybWFuY2Utc2FsdA==$/4mOfxvBtr/pLftxpwwcvDCLWjmp+bGB7jMzlS1+oTE="
+    ":DYn7/KLV7nkfpRNiJKaKhy/cPQE6U4ltpcXcQZVfQAg=";
 
 /* ---- Subjects ---- */
 
@@ -63,6 +67,8 @@ static void subject_init(struct check *check, struct subject *subject)
         .release_channel = REEVE_RELEASE_CHANNEL_DEFAULT,
         .password_sha256 = {(const char *)password_hash, sizeof password_hash},
     };
+    if (check->description.passwords & 1U << REEVE_PASSWORD_FORM_SCRAM_SHA_256)
+        subject->service.password_scram = reeve_str(password_scram);
     subject->backup = (struct reeve_backup){.id = new_id(check),
                                             .service_id = subject->service.id,
                                             .organization_id = subject->service.organization_id,
@@ -494,7 +500,8 @@ static void check_description(struct check *check)
 void check_suite(struct check *check)
 {
     uint64_t durations[REEVE_OPERATION_KIND_DELETE_BACKUP + 1] = {0};
-    check->secret = password_hash_text;
+    check->secrets[0] = password_hash_text;
+    check->secrets[1] = password_scram;
     check_description(check);
     check_life(check, durations);
     check_gone(check);

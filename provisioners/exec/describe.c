@@ -44,6 +44,24 @@ static int take_operations(const struct exec_config *config, struct description 
     return 0;
 }
 
+/* Of later versions there may be forms that are not known here. */
+static int take_passwords(const struct exec_config *config, struct description *description,
+                          struct reeve_error *ret_error)
+{
+    const json_t *list = json_object_get(description->json, "passwords");
+    if (!list)
+        return 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        const enum reeve_password_form form = name ? reeve_password_form_parse(name, strlen(name)) : 0;
+        if (form)
+            description->passwords |= 1U << form;
+    }
+    if (!description->passwords)
+        return refuse(ret_error, config, "its passwords must be a list of sha-256, scram-sha-256 or both");
+    return 0;
+}
+
 static int take(const struct exec_config *config, const struct answer *answer, struct description *description,
                 struct reeve_error *ret_error)
 {
@@ -58,7 +76,8 @@ static int take(const struct exec_config *config, const struct answer *answer, s
         return refuse(ret_error, config, "its answer has no name of 1 to 50 bytes");
     snprintf(description->name, sizeof description->name, "%s", name);
     description->json = json_incref(answer->json);
-    return take_operations(config, description, ret_error);
+    const int r = take_operations(config, description, ret_error);
+    return r < 0 ? r : take_passwords(config, description, ret_error);
 }
 
 int describe_program(const struct exec_config *config, struct description *ret_description,

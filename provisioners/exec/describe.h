@@ -13,6 +13,7 @@ struct description {
     char name[51];
     uint32_t operations; /* a bit for each enum reeve_operation_kind */
     bool health;         /* it has the operation health */
+    uint32_t passwords;  /* what it can set them from, bits by enum reeve_password_form; 0: it does not tell */
     json_t *json;        /* the whole answer */
 };
 

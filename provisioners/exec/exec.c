@@ -510,7 +510,8 @@ int exec_new(const char *spec, const char *data_dir, struct uv_loop_s *loop, ree
                                                    .loop = loop,
                                                    .start = on_start,
                                                    .cancel = on_cancel,
-                                                   .closed = on_closed};
+                                                   .closed = on_closed,
+                                                   .password_forms = exec->description.passwords};
     open_handles(exec);
     find_runs(exec);
     say(exec, REEVE_LOG_INFO, "exec: %s (%s), state in %s", exec->description.name, exec->config.program,

@@ -112,6 +112,8 @@ static void set_access(json_t *json, const struct reeve_service *service)
     json_object_set_new(json, "passwordSha256", hexadecimal(service->password_sha256));
     if (service->password_double_sha1.size)
         json_object_set_new(json, "passwordDoubleSha1", hexadecimal(service->password_double_sha1));
+    if (service->password_scram.size)
+        json_object_set_new(json, "passwordScram", text(service->password_scram));
 }
 
 static json_t *service_of(const struct reeve_service *service)

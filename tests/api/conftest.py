@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 from daemon import Daemon  # noqa: E402
+from servers import Servers  # noqa: E402
 from tenant import Tenant  # noqa: E402
 
 LIMIT_SECONDS = 300
@@ -43,6 +44,20 @@ def daemon_factory(tmp_path):
     yield make
     for daemon in daemons:
         daemon.close()
+
+
+@pytest.fixture
+def make_servers(daemon_factory):
+    """make_servers(kind, *arguments, **options); servers that a test has left are ended after it."""
+    made = []
+
+    def make(kind, *arguments, **options):
+        made.append(Servers(kind, daemon_factory, *arguments, **options))
+        return made[-1]
+
+    yield make
+    for servers in made:
+        servers.close()
 
 
 @pytest.fixture

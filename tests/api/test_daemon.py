@@ -58,6 +58,8 @@ def test_wrong_flags_are_told(arguments, words, tmp_path):
     ("simulated:explode.fail=0.1", ["explode.fail", "provision, start"]),
     ("simulated:seed", ["seed", "key=value"]),
     ("workers:speed=3", ["workers:speed", "lease-ms"]),
+    ("workers:passwords=clear", ["workers:passwords", "scram-sha-256"]),
+    ("workers:lease-ms=500,passwords", ["workers:passwords", "sha-256"]),
     ("workers:lease-ms", ["workers:lease-ms", "milliseconds"]),
     ("workers:lease-ms=49", ["workers:lease-ms", "from 50"]),
     ("workers:lease-ms=1s", ["workers:lease-ms", "from 50"]),

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+import scram
 from daemon import BINARY
 from rpc import RpcError
 from tenant import Tenant
@@ -161,6 +162,30 @@ def test_a_program_gets_all_that_it_needs_and_nothing_else(stage):
     own_to_shells = {"PWD", "OLDPWD", "_", "SHLVL"}
     assert set(environment) - own_to_shells == {"PATH", "LANG", "TZ", "REEVE_STATE_DIR", "REEVE_BACKUP_DIR", "REEVE_RUN_DIR"}
     assert (stage.state / "directory").read_text().split() == [str(stage.state / "runs" / run), "0077"]
+
+
+def test_a_program_may_ask_for_a_verifier_of_the_password(daemon_factory):
+    stage = Stage(daemon_factory, settings=",env.STEERED_DESCRIBE=scram")
+    stage.will("provision", "show")
+    created = stage.tenant.rpc.call("service.create", organizationId=stage.tenant.id, name="a", provider="aws",
+                                    region="us-east-1")
+    service = created["service"]
+    stage.tenant.wait_state(service, "running")
+    told = json.loads((stage.state / "request").read_text())["service"]
+    assert scram.verifies(told["passwordScram"], created["password"]) and len(told["passwordSha256"]) == 64
+    stage.will("configure", "show")
+    stage.again()
+    password = stage.rpc.call("service.set_password", **stage.tenant.of(service))["password"]
+    watch = stage.rpc.call("event.watch", {"from": 1, "serviceId": service["id"]})["watch"]
+    stage.rpc.wait_event(lambda event: event["type"] == "service_configured", watch=watch)
+    told = json.loads((stage.state / "request").read_text())["service"]
+    assert scram.verifies(told["passwordScram"], password) and not scram.verifies(told["passwordScram"], created["password"])
+
+    with pytest.raises(RpcError) as refused:
+        stage.rpc.call("service.set_password", newPasswordHash="ab" * 32, **stage.tenant.of(service))
+    assert refused.value.field == "newPasswordHash" and "must be absent" in refused.value.message
+    shown = json.dumps([stage.rpc.call("service.get", **stage.tenant.of(service)), stage.rpc.call("event.list", serviceId=service["id"])["items"]])
+    assert "SCRAM" not in shown + stage.daemon.log() and "asswordScram" not in shown
 
 
 def test_a_program_inherits_nothing_and_has_a_session_of_its_own(stage):
@@ -610,6 +635,7 @@ def test_without_programs_there_are_no_logs(rpc, tenant):
     (f"{PLUGIN},env.STEERED_DESCRIBE=api7", ["steered describe", "api 7", "api 1"]),
     (f"{PLUGIN},env.STEERED_DESCRIBE=nameless", ["no name"]),
     (f"{PLUGIN},env.STEERED_DESCRIBE=idle", ["no list of operations"]),
+    (f"{PLUGIN},env.STEERED_DESCRIBE=words", ["passwords", "sha-256, scram-sha-256 or both"]),
     (f"{PLUGIN},env.STEERED_DESCRIBE=text", ["not JSON"]),
     (f"{PLUGIN},env.STEERED_DESCRIBE=fails", ["exit code 1", "no database here"]),
     ("/bin/true", ["true describe", "answered nothing"]),

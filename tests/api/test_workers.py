@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import scram
 
 from rpc import RpcError
 from tenant import Tenant
@@ -53,6 +54,17 @@ def wait_gone(tenant, service):
 
 
 # What one worker sees and does
+
+
+def test_workers_may_ask_for_a_verifier_of_the_password(daemon_factory):
+    daemon = daemon_factory(provisioner="workers:passwords=sha-256+scram-sha-256,lease-ms=20000")
+    worker, tenant = Worker(daemon), Tenant(daemon.client())
+    created = tenant.rpc.call("service.create", organizationId=tenant.id, name="a", provider="aws", region="us-east-1")
+    told = worker.do("provision")["service"]
+    assert scram.verifies(told["passwordScram"], created["password"])
+    tenant.wait_state(created["service"], "running")
+    tenant.rpc.call("service.set_password", newPasswordHash="ab" * 32, **tenant.of(created["service"]))
+    assert "passwordScram" not in worker.do("configure")["service"]
 
 
 def test_a_whole_life(tenant, worker):

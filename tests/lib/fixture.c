@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "password.h"
+
 #define START_MS UINT64_C(1700000000000)
 
 static void on_start(void *arg, struct flight *flight)
@@ -49,8 +51,11 @@ static void open_core(struct fixture *fixture)
     fixture->core.store = fixture->store;
     fixture->core.catalogue = fixture->catalogue;
     fixture->core.endpoint_domain = reeve_str("test");
-    fixture->core.hooks = (struct core_hooks){
-        .arg = fixture, .has_provisioner = true, .start = on_start, .cancel = on_cancel};
+    fixture->core.hooks = (struct core_hooks){.arg = fixture,
+                                              .has_provisioner = true,
+                                              .password_forms = fixture->password_forms,
+                                              .start = on_start,
+                                              .cancel = on_cancel};
     r = core_init(&fixture->core, fixture->now_ms, &error);
     assert(r == 0);
     (void)r;
@@ -65,6 +70,7 @@ void fixture_open_sized(struct fixture *fixture, uint64_t map_initial_bytes, uin
     assert(made);
     (void)made;
     fixture->now_ms = START_MS;
+    fixture->password_forms = 1U << REEVE_PASSWORD_FORM_SHA_256;
     fixture->mono_ms = 1000000;
     for (unsigned i = 0; i < schema_options_count; i++)
         memcpy((char *)&fixture->core.limits + schema_options[i].offset, &schema_options[i].preset, sizeof(uint64_t));
@@ -134,6 +140,7 @@ void fixture_restart(struct fixture *fixture, uint64_t down_ms)
 
 int fixture_submit(struct fixture *fixture, struct reeve_request *request)
 {
+    password_prepare(request, fixture->password_forms);
     run_batch(fixture, request, NULL);
     return (int)fixture->result.error.code;
 }

@@ -27,6 +27,7 @@ struct fixture {
     struct arena arena;
     uint64_t now_ms, mono_ms;
     uint8_t seed;
+    uint32_t password_forms; /* of the provisioner; taken when it is opened */
 
     struct fixture_task tasks[FIXTURE_TASKS_MAX]; /* in the order they were started */
     size_t task_count;

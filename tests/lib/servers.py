@@ -2,6 +2,7 @@
 
 A new kind is a class with the methods of Kind, and its place in KINDS."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -11,6 +12,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 
@@ -57,6 +59,7 @@ class Kind:
 
     name = program = ""
     protocol = ""  # of the endpoint that is used here
+    takes_hashes = True  # of passwords that reeve has not made
 
     @property
     def plugin(self):
@@ -187,7 +190,88 @@ class ClickHouse(Kind):
         return bytes_ * 9 // 10
 
 
-KINDS = [Redis(), ClickHouse()]
+@contextlib.contextmanager
+def way_to(client):
+    """(host, port) for programs that cannot choose the address they come from."""
+    if not client.source:
+        yield client.address
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=relay, args=(client, listener), daemon=True).start()
+        yield listener.getsockname()
+
+
+def relay(client, listener):
+    with contextlib.suppress(OSError):  # the listener is closed
+        while True:
+            inner = listener.accept()[0]
+            try:
+                outer = client.connect()
+            except OSError:
+                inner.close()
+                continue
+            for one, other in ((inner, outer), (outer, inner)):
+                threading.Thread(target=pump, args=(one, other), daemon=True).start()
+
+
+def pump(source, target):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+class Postgres(Kind):
+    name, protocol = "postgresql", "postgresql"
+    program = "/usr/lib/postgresql/15/bin/postgres"
+    data_file = "base.tar.gz"
+    takes_hashes = False
+
+    def query(self, client, text, database="default", user="default"):
+        """Rows, as psql prints them."""
+        with way_to(client) as (host, port):
+            done = subprocess.run([self.program.replace("bin/postgres", "bin/psql"), "-XAtq", "-v", "ON_ERROR_STOP=1"], input=text,
+                                  capture_output=True, text=True, timeout=SECONDS,
+                                  env={**os.environ, "PGHOST": host, "PGPORT": str(port), "PGUSER": user, "PGDATABASE": database, "PGPASSWORD": client.password,
+                                       "PGCONNECT_TIMEOUT": str(SECONDS)})
+        if done.returncode == 2 and "connection to server" in done.stderr:
+            raise Refused(done.stderr)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def greet(self, client):
+        assert self.query(client, "SELECT 1") == "1\n"
+
+    def fill(self, client):
+        self.query(client, """
+            CREATE TABLE t (id bigint PRIMARY KEY, at date, s text);
+            INSERT INTO t SELECT n, date '2023-01-01' + n % 90, md5(n::text) FROM generate_series(1, 200000) AS n;
+            CREATE INDEX ON t (s);
+            CREATE SEQUENCE numbers START 7; SELECT nextval('numbers');
+            CREATE TABLE "odd name" (id serial, "ü" jsonb DEFAULT '{"a": [1]}'); INSERT INTO "odd name" DEFAULT VALUES;
+            CREATE VIEW months AS SELECT date_trunc('month', at) AS month, count(*) FROM t GROUP BY 1;
+            CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n';
+            CREATE EXTENSION pgcrypto;
+            SELECT lo_from_bytea(4711, 'large');
+            CREATE DATABASE "another-one";""")
+        self.query(client, "CREATE TABLE there (id int); INSERT INTO there VALUES (1), (2)", "another-one")
+
+    def content(self, client):
+        here = self.query(client, """
+            SELECT count(*), sum(id), sum(('x' || left(s, 8))::bit(32)::bigint), min(at), max(at) FROM t;
+            SELECT * FROM "odd name"; SELECT * FROM months ORDER BY 1; SELECT twice(21); SELECT last_value >= 7 FROM numbers;
+            SELECT lo_get(4711); SELECT extname FROM pg_extension ORDER BY 1; SELECT datname FROM pg_database ORDER BY 1;""")
+        return here, self.query(client, "SELECT sum(id) FROM there", "another-one")
+
+    def memory(self, client):
+        return int(self.query(client, "SELECT setting FROM pg_settings WHERE name = 'effective_cache_size'")) * 8192
+
+    def memory_of(self, bytes_):
+        return bytes_ * 3 // 4
+
+
+KINDS = [Redis(), ClickHouse(), Postgres()]
 
 
 # ---- A daemon ----
@@ -200,11 +284,12 @@ class Servers:
         kind.need()
         self.kind = kind
         first, last = free_ports(20 + ports)
+        # Of the uids, too, each daemon has its own: others may run on this machine at the same time.
         door_arguments = ["--door", f"127.0.0.1:{first}-{first + 19}", "--door-activity-ms", "100"] if door else []
         self.ports = range(first + 20, last + 1)
         # Looks would come at any time, and be found where operations are waited for.
         self.daemon = daemon_factory("--retry-min-ms", "1", "--retry-max-ms", "100", "--health-ms", "86400000", *door_arguments, *arguments, start=False,
-                                     provisioner=f"exec:{kind.plugin},env.MB_PER_GB=4,env.PORTS={first + 20}-{last}{settings}")
+                                     provisioner=f"exec:{kind.plugin},env.MB_PER_GB=4,env.PORTS={first + 20}-{last},env.UIDS={first + 80000}-{last + 80000}{settings}")
         self.state = self.daemon.data / "provisioner"
         self.clock = clock
         self.environment = clock.environment() if clock else None
@@ -343,9 +428,17 @@ class Servers:
                 continue
         return found
 
+    def leaders(self):
+        """The servers among them: who was not started by another one."""
+        found = self.processes()
+        return [pid for pid in found if int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) not in found]
+
     def close(self):
-        """Nothing outlives a test, however it has ended."""
+        """Nothing outlives a test, however it has ended. What a plugin deletes leaves nothing outside of its files, either."""
         self.daemon.close()
+        services = self.state / "services"
+        for name in os.listdir(services) if services.exists() else ():
+            self.ask("delete", {"id": name})
         while left := self.processes():
             for pid in left:
                 try:

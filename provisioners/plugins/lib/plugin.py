@@ -163,6 +163,10 @@ class Plugin:
     def before_stop(self, service):
         """What makes a stop quick. It may fail: then the stop takes its time."""
 
+    def clear(self, service):
+        """At home: remove what a server that has ended, whatever way, has left behind and the next one would stumble over,
+        or what would be left in the machine after the home is gone."""
+
     def dump(self, service, request, backup):
         """Add all data of the server that runs to a backup.New; return counts for its manifest."""
         raise NotImplementedError
@@ -186,7 +190,7 @@ class Plugin:
 class Operation:
     def __init__(self, plugin, name, request):
         self.plugin, self.name, self.request = plugin, name, request
-        self.service = Service(request.service_id)
+        self.service = Service(request.service_id, plugin.clear)
 
     def run(self):
         if self.name == "health":

@@ -94,8 +94,18 @@ def uids_of(pid):
     return {int(word) for word in line.split()[1:]}
 
 
-def family(process, uid):
-    """What a server has left behind: processes of its uid, where it has one of its own, else those of its session."""
+def is_at(name, home):
+    """Its working directory is there, or below."""
+    try:
+        directory = os.readlink(f"/proc/{name}/cwd")
+    except OSError:
+        return False
+    return directory == home or directory.startswith(home + "/")
+
+
+def family(process, uid, home=None):
+    """What a server has left behind: processes of its uid, where it has one of its own, else those of its session, or
+    that are at work in its home (PostgreSQL gives each a session)."""
     found = []
     leader = stat_of(process.pid) if process else None
     gone = not process or process.booted != boot() or (leader and leader[2] != process.started)
@@ -103,13 +113,13 @@ def family(process, uid):
         stat = stat_of(name)
         if not stat or stat[0] in "ZX" or int(name) == os.getpid():
             continue
-        if uid in uids_of(name) if uid is not None else not gone and stat[1] == process.pid:
+        if uid in uids_of(name) if uid is not None else not gone and stat[1] == process.pid or home and is_at(name, home):
             found.append(Process(int(name), stat[2], boot()))
     return found
 
 
-def end_family(process, uid):
-    while members := family(process, uid):
+def end_family(process, uid, home=None):
+    while members := family(process, uid, home):
         for member in members:
             member.signal(signal.SIGKILL)
         for member in members:

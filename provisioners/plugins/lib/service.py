@@ -110,18 +110,24 @@ def release(identity):
 
 class AtHome:
     """The rights of the service and its home as the working directory: whatever its server has put there, links to
-    elsewhere say, leads no further than the server itself could go."""
+    elsewhere say, leads no further than the server itself could go. Who is there already stays there."""
 
     def __init__(self, service):
         self.service = service
 
     def __enter__(self):
+        self.service.visits += 1
+        if self.service.visits > 1:
+            return
         os.chdir(self.service.home)
         if self.service.uid is not None:
             os.setegid(self.service.uid)
             os.seteuid(self.service.uid)
 
     def __exit__(self, *_):
+        self.service.visits -= 1
+        if self.service.visits:
+            return
         if self.service.uid is not None:
             os.seteuid(0)
             os.setegid(0)
@@ -129,8 +135,9 @@ class AtHome:
 
 
 class Service:
-    def __init__(self, identity):
-        self.identity = identity
+    def __init__(self, identity, clear):
+        """clear(service), at home: remove what an ended server leaves behind."""
+        self.identity, self.clear, self.visits = identity, clear, 0
         self.directory = state("services", identity)
         self.home = os.path.join(self.directory, "home")
         self.record = self.read_record()
@@ -204,7 +211,10 @@ class Service:
         if server and server.alive() and not server.end(grace_ms) and grace_ms:
             log(f"process {server.pid} did not end within {grace_ms} ms of SIGTERM: killed")
         if server or self.uid is not None:
-            process.end_family(server, self.uid)
+            process.end_family(server, self.uid, self.home)
+        if os.path.isdir(self.home) and (self.uid is not None or os.geteuid() != 0):  # never as root
+            with self.at_home():
+                self.clear(self)
         if self.was_started():
             os.remove(self.path("server"))
 
