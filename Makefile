@@ -4,6 +4,7 @@
 SANITIZE ?=
 COVERAGE ?=
 FUZZ     ?=
+CRASH    ?=
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 T        ?=
@@ -25,7 +26,7 @@ SONAME   := libreeve.so.0
 
 empty    :=
 comma    := ,
-FLAVOUR  := $(if $(FUZZ),fuzz,$(if $(COVERAGE),coverage,$(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release)))
+FLAVOUR  := $(if $(FUZZ),fuzz,$(if $(CRASH),crash,$(if $(COVERAGE),coverage,$(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release))))
 BUILD    := build/$(FLAVOUR)
 # The release flavour is what people use: its results stand directly in build/.
 OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
@@ -55,6 +56,7 @@ else ifneq ($(COVERAGE),)
 FLAGS    += --coverage -fprofile-update=atomic -O0
 LDFLAGS  += --coverage
 else
+CPPFLAGS += $(if $(CRASH),-DREEVE_CRASH_POINTS)
 FLAGS    += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 endif
 ENGINE_LIBS   = $(call packages_libs,$(ENGINE_PACKAGES)) -lpthread -lm
@@ -62,7 +64,9 @@ FRONTEND_LIBS = $(call packages_libs,$(FRONTEND_PACKAGES)) $(ENGINE_LIBS)
 PACKAGE_FLAGS := $(call packages_cflags,$(ENGINE_PACKAGES) $(FRONTEND_PACKAGES))
 
 # ---- Sources: the folder says what a file belongs to ----
-ENGINE_SOURCES   := $(wildcard engine/*.c engine/base/*.c)
+CRASH_SOURCES    := $(wildcard tests/crash/*.c)
+FAULT_SOURCES    := $(wildcard tests/faults/*.c)
+ENGINE_SOURCES   := $(wildcard engine/*.c engine/base/*.c) $(if $(CRASH),$(CRASH_SOURCES))
 FRONTEND_SOURCES := $(filter-out frontends/main.c,$(wildcard frontends/*/*.c)) $(wildcard provisioners/*.c provisioners/*/*.c)
 TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
 TEST_SOURCES     := $(wildcard tests/unit/test_*.c)
@@ -80,7 +84,7 @@ ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
 FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
 TEST_LIB_OBJECTS := $(call object,$(TEST_LIB_SOURCES))
 BENCH_LIB_OBJECTS := $(call object,$(BENCH_LIB_SOURCES))
-ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) \
+ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(CRASH_SOURCES) $(FAULT_SOURCES) $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) \
                     $(BENCH_LIB_SOURCES) $(BENCH_SOURCES) $(EXAMPLE_SOURCES)
 HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h bench/lib/*.h)
 TESTS            := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(TEST_SOURCES))
@@ -90,7 +94,7 @@ EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES)
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api test-servers tests contract fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
+.PHONY: all setup test check test-unit test-api test-servers tests contract crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
         bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -108,6 +112,7 @@ help:
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
+	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
 	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
 	@echo 'make bench-http   only over HTTP: lifecycles, updates, GET beside nginx, among 10,000 slow clients'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
@@ -220,6 +225,12 @@ fuzz:
 	@tests/fuzz/run $(or $(SECONDS),60) $(or $(T),$(notdir $(FUZZERS)))
 
 fuzzers: $(FUZZERS)
+
+# Killed again and again, at random and at each point of schemas/crash_points.def.
+crash:
+	@.ci/setup build test
+	@$(MAKE) --no-print-directory CRASH=1 build/crash/reeve
+	@REEVE_BIN=$(abspath build/crash/reeve) tests/crash/run --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
 contract:
 	@.ci/setup build test contract
