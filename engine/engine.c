@@ -289,6 +289,7 @@ static void on_wake(uv_async_t *wake)
         return;
     pthread_mutex_lock(&engine->inbox.lock);
     const bool empty = engine->inbox.request_count == 0 && engine->inbox.report_count == 0;
+    engine->inbox.signalled |= empty; /* provisioners may still report, and there is nobody to wake any more */
     pthread_mutex_unlock(&engine->inbox.lock);
     if (!empty) {
         uv_async_send(wake);
@@ -511,8 +512,6 @@ void reeve_close(struct reeve_engine *engine)
     (void)r;
     provisioner_close(engine);
     struct inbox_items items;
-    engine->inbox.wake = NULL;
-    engine->inbox.signalled = true;
     inbox_take(&engine->inbox, SIZE_MAX, &items);
     free_reports(items.reports); /* came after the last batch: the operation is dispatched again when opened */
     inbox_deinit(&engine->inbox);
