@@ -24,6 +24,7 @@ class Service:
         self.busy = None
         self.deleting = self.gone = False
         self.backups = set()
+        self.told = []  # for people, when something is wrong
 
 
 class Ledger:
@@ -91,6 +92,7 @@ class Ledger:
             return
         service = self.services[command.service]
         service.busy = None
+        service.told.append(f"{command.key} done")
         if command.kind == "update":
             service.token = command.token
         elif command.kind == "delete":
@@ -99,11 +101,12 @@ class Ledger:
             service.backups.add(answer["id"])
         service.generation = max(service.generation, (answer or {}).get("generation", 1) if command.kind != "backup" else 1)
 
-    def was_refused(self, command):
+    def was_refused(self, command, why):
         self.refused += 1
         self.creating.pop(command.token, None)
         if command.service:
             self.services[command.service].busy = None
+            self.services[command.service].told.append(f"{command.key} refused: {why}")
 
     # Verifying
 
@@ -127,9 +130,12 @@ class Ledger:
             assert history.explained[id, record["generation"]] == record["state"], f"the events do not explain {record}"
 
     def verify_service(self, id, service, record, history):
+        if service.gone:
+            assert record is None, f"gone, and there again: {record}"
+            return
         if record is None:
             asked = service.deleting or service.busy and service.busy.kind == "delete"
-            assert asked and id in history.gone, f"acknowledged and lost: {id}"
+            assert asked and id in history.gone, f"acknowledged and lost: {id}; {service.told}; {history.of(id)}"
             service.gone, service.busy = True, None
             return
         tokens = {service.token} | ({service.busy.token} if service.busy and service.busy.kind == "update" else set())
@@ -155,7 +161,7 @@ class Ledger:
                 answer = client.call(*self.ipc(command))
             except RpcError as error:
                 assert error.code in ("CONFLICT", "NOT_FOUND"), error
-                self.was_refused(command)  # so it had no effect before the crash: the next look holds it to that
+                self.was_refused(command, error)  # so it had no effect before the crash: the next look holds it to that
                 continue
             if command.kind == "create" and self.mark(command.token)[0] in before:
                 self.applied += 1
@@ -177,6 +183,9 @@ class History:
                 return
             for event in items:
                 self.take(event)
+
+    def of(self, service):
+        return [event for event in self.events if event.get("serviceId") == service]
 
     def take(self, event):
         self.events.append(event)
