@@ -66,6 +66,7 @@ PACKAGE_FLAGS := $(call packages_cflags,$(ENGINE_PACKAGES) $(FRONTEND_PACKAGES))
 # ---- Sources: the folder says what a file belongs to ----
 CRASH_SOURCES    := $(wildcard tests/crash/*.c)
 FAULT_SOURCES    := $(wildcard tests/faults/*.c)
+FAULTS_LIB       := build/libfaults.so
 ENGINE_SOURCES   := $(wildcard engine/*.c engine/base/*.c) $(if $(CRASH),$(CRASH_SOURCES))
 FRONTEND_SOURCES := $(filter-out frontends/main.c,$(wildcard frontends/*/*.c)) $(wildcard provisioners/*.c provisioners/*/*.c)
 TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
@@ -113,6 +114,7 @@ help:
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
 	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
+	@echo 'make faults       failing and full disks, files and memory that run out, damaged stores'
 	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
 	@echo 'make bench-http   only over HTTP: lifecycles, updates, GET beside nginx, among 10,000 slow clients'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
@@ -198,6 +200,12 @@ $(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BU
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
 
+# Preloaded under a daemon: not built with the flags of what it is preloaded under.
+$(FAULTS_LIB): $(FAULT_SOURCES)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) -O2 -g -fPIC -shared -o $@ $^ -ldl
+
 # Examples know the installed header and the library, nothing else.
 $(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED) $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -209,14 +217,14 @@ $(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED)
 
 test check: ; @.ci/setup build test && $(MAKE) --no-print-directory tests
 
-tests: all $(TESTS) $(EXAMPLES)
-	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run $(T)
+tests: all $(TESTS) $(EXAMPLES) $(FAULTS_LIB)
+	@REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run $(T)
 
 test-unit: all $(TESTS)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --unit $(T)
 
-test-api: all $(EXAMPLES)
-	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
+test-api: all $(EXAMPLES) $(FAULTS_LIB)
+	@REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
 
 # Each target SECONDS long (T=NAME: one of them), in turn; what it finds is in build/fuzz/found.
 fuzz:
@@ -229,8 +237,13 @@ fuzzers: $(FUZZERS)
 # Killed again and again, at random and at each point of schemas/crash_points.def.
 crash:
 	@.ci/setup build test
-	@$(MAKE) --no-print-directory CRASH=1 build/crash/reeve
-	@REEVE_BIN=$(abspath build/crash/reeve) tests/crash/run --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+	@$(MAKE) --no-print-directory CRASH=1 build/crash/reeve $(FAULTS_LIB)
+	@REEVE_BIN=$(abspath build/crash/reeve) REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) tests/crash/run --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+# The disk fails, fills up and loses what was not synced; files and memory run out; stores are damaged.
+faults:
+	@.ci/setup build test
+	@REEVE_FAULT_TESTS=required $(MAKE) --no-print-directory test-api T=faults
 
 contract:
 	@.ci/setup build test contract
