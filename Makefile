@@ -67,6 +67,7 @@ FRONTEND_SOURCES := $(filter-out frontends/main.c,$(wildcard frontends/*/*.c)) $
 TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
 TEST_SOURCES     := $(wildcard tests/unit/test_*.c)
 FUZZ_SOURCES     := $(wildcard tests/fuzz/*.c)
+SIM_SOURCES      := $(wildcard tests/sim/*.c)
 BENCH_LIB_SOURCES := $(wildcard bench/lib/*.c)
 BENCH_SOURCES    := $(wildcard bench/*.c)
 EXAMPLE_SOURCES  := $(wildcard examples/*/*.c)
@@ -80,9 +81,9 @@ ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
 FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
 TEST_LIB_OBJECTS := $(call object,$(TEST_LIB_SOURCES))
 BENCH_LIB_OBJECTS := $(call object,$(BENCH_LIB_SOURCES))
-ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) \
+ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) $(SIM_SOURCES) \
                     $(BENCH_LIB_SOURCES) $(BENCH_SOURCES) $(EXAMPLE_SOURCES)
-HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h bench/lib/*.h)
+HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h tests/sim/*.h bench/lib/*.h)
 TESTS            := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(TEST_SOURCES))
 FUZZERS          := $(patsubst tests/fuzz/fuzz_%.c,$(OUT)/targets/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES          := $(patsubst bench/%.c,$(OUT)/bench/%,$(BENCH_SOURCES))
@@ -90,7 +91,7 @@ EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES)
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api test-servers tests contract fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
+.PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
         bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -108,6 +109,7 @@ help:
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
+	@echo 'make sim          simulated life against a model: SEED=1 SEEDS=2000 STEPS=400; make sim-bugs tries the simulator'
 	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
 	@echo 'make bench-http   only over HTTP: lifecycles, updates, GET beside nginx, among 10,000 slow clients'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
@@ -187,6 +189,10 @@ $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a 
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
 
+$(OUT)/sim: $(call object,$(SIM_SOURCES)) $(OUT)/libreeve.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+
 $(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BUILD)/tests/fuzz/frontend.o \
                $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
@@ -212,6 +218,15 @@ test-unit: all $(TESTS)
 
 test-api: all $(EXAMPLES)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
+
+# Simulated life: SEEDS runs of STEPS steps each, from SEED on.
+sim: $(OUT)/sim
+	@$(OUT)/sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),2000) --steps $(or $(STEPS),400)
+
+# Does it find what it is for?
+sim-bugs:
+	@.ci/setup build
+	@tests/sim/bugs $(or $(SEEDS),2000)
 
 # Each target SECONDS long (T=NAME: one of them), in turn; what it finds is in build/fuzz/found.
 fuzz:
