@@ -219,8 +219,9 @@ test-unit: all $(TESTS)
 test-api: all $(EXAMPLES)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
 
-# Simulated life: SEEDS runs of STEPS steps each, from SEED on.
+# Simulated life: histories that failed once, then SEEDS runs of STEPS steps each, from SEED on.
 sim: $(OUT)/sim
+	@for history in tests/sim/histories/*; do $(OUT)/sim --history $$history >$(OUT)/sim.log || { cat $(OUT)/sim.log; exit 1; }; done
 	@$(OUT)/sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),2000) --steps $(or $(STEPS),400)
 
 # Does it find what it is for?

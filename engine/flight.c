@@ -186,8 +186,6 @@ static bool register_flight(struct core *core, struct flight *flight, const stru
         return false;
     }
     org->count++;
-    if (candidate->number > org->place)
-        org->place = candidate->number;
     flights->count++;
     return true;
 }
@@ -235,6 +233,15 @@ static void launch_finish(struct launch *launch)
         launch->core->hooks.start(launch->core->hooks.arg, flight);
         flight_release(flight);
     }
+}
+
+/* The rows up to this one are in flight or wait in one. What waited may not say so: others may still be looked for that
+ * stand before it. */
+static void pass_row(struct flights *flights, const struct candidate *candidate)
+{
+    struct org_flights *org = map_get(&flights->by_organization, &candidate->organization_id);
+    if (org && candidate->number > org->place)
+        org->place = candidate->number;
 }
 
 /* ---- Waiting for a slot ---- */
@@ -323,6 +330,8 @@ static void offer(struct launch *launch, const struct action *action)
     if (flights->count >= core->limits.operations_max || (org && org->count >= core->limits.operations_per_org_max) ||
         !launch_one(launch, &candidate))
         flights->backlog = true;
+    else
+        pass_row(flights, &candidate);
 }
 
 /* ---- The backlog: round the organizations ---- */
@@ -383,15 +392,14 @@ static enum take take_from(struct launch *launch, const struct reeve_uuid *organ
             const size_t before = flights->count;
             if (!launch_one(launch, &candidate))
                 return TAKE_LIMITED;
+            pass_row(flights, &candidate);
             if (flights->count > before)
                 return TAKE_LAUNCHED;
         } else if (!itself || itself->cancelling) {
             wait_in(holder, &candidate);
         }
         place = candidate.number;
-        struct org_flights *passed = map_get(&flights->by_organization, organization_id);
-        if (passed && passed->place < place)
-            passed->place = place;
+        pass_row(flights, &candidate);
     }
 }
 

@@ -44,6 +44,7 @@ struct world {
     uint64_t sequence;                  /* of the last event that was compared */
     struct report kept[2 * INPUTS_MAX]; /* reports of a batch that failed: they come again */
     uint64_t kept_desired[2 * INPUTS_MAX];
+    bool kept_counts[2 * INPUTS_MAX];
     unsigned kept_count;
     enum crash_point crash;
     bool fault, in_batch;
@@ -53,6 +54,7 @@ struct world {
 struct inputs {
     struct report reports[4 * INPUTS_MAX];
     uint64_t desired[4 * INPUTS_MAX];
+    bool counts[4 * INPUTS_MAX]; /* the engine has that attempt in flight: else it asks for it (again) later */
     unsigned reports_count;
     struct command commands[INPUTS_MAX];
     struct reeve_request requests[INPUTS_MAX];
@@ -488,8 +490,9 @@ static enum reeve_outcome_status pick_status(uint32_t word)
     return at < 14 ? REEVE_OUTCOME_STATUS_DONE : at < 18 ? REEVE_OUTCOME_STATUS_RETRY : REEVE_OUTCOME_STATUS_FAILED;
 }
 
-static void add_report(struct inputs *inputs, const struct task *task, enum reeve_outcome_status status)
+static void add_report(struct inputs *inputs, const struct task *task, enum reeve_outcome_status status, bool counts)
 {
+    inputs->counts[inputs->reports_count] = counts;
     inputs->desired[inputs->reports_count] = task->desired;
     inputs->reports[inputs->reports_count++] = (struct report){
         .operation_id = task->operation_id,
@@ -503,18 +506,21 @@ static void add_outcome(struct inputs *inputs, const uint32_t *words)
     const unsigned past = world.past_count < PAST_MAX ? world.past_count : PAST_MAX;
     if (past && (words[0] % 8 == 0 || world.tasks_count == 0)) {
         const struct task old = world.past[words[1] % past];
-        add_report(inputs, &old, pick_status(words[2]));
-        for (unsigned i = world.tasks_count; i-- > 0;) { /* the same attempt, asked for again after a crash */
-            if (memcmp(&world.tasks[i].operation_id, &old.operation_id, 16) == 0 &&
-                world.tasks[i].attempt == old.attempt)
-                drop_task(i);
+        bool again = false; /* the same attempt was asked for again after a crash */
+        for (unsigned i = world.tasks_count; i-- > 0;) {
+            if (memcmp(&world.tasks[i].operation_id, &old.operation_id, 16) != 0 ||
+                world.tasks[i].attempt != old.attempt)
+                continue;
+            again = true;
+            drop_task(i);
         }
+        add_report(inputs, &old, pick_status(words[2]), again);
     } else if (world.tasks_count) {
         const unsigned index = words[1] % world.tasks_count;
         const enum reeve_outcome_status status = world.tasks[index].cancelled && words[3] & 1
                                                      ? REEVE_OUTCOME_STATUS_CANCELLED
                                                      : pick_status(words[2]);
-        add_report(inputs, &world.tasks[index], status);
+        add_report(inputs, &world.tasks[index], status, true);
         drop_task(index);
     }
 }
@@ -748,8 +754,11 @@ static void apply(struct inputs *inputs)
     for (unsigned i = 0; i < inputs->reports_count; i++) {
         trace("outcome %s of attempt %llu", reeve_outcome_status_name(inputs->reports[i].outcome.status),
               (unsigned long long)inputs->reports[i].attempt);
-        model_outcome(&world.next, &inputs->reports[i].operation_id, inputs->reports[i].attempt, inputs->desired[i],
-                      inputs->reports[i].outcome.status);
+        if (inputs->counts[i])
+            model_outcome(&world.next, &inputs->reports[i].operation_id, inputs->reports[i].attempt, inputs->desired[i],
+                          inputs->reports[i].outcome.status);
+        else
+            coverage->stale_outcomes++;
         core_report(core, &inputs->reports[i]);
     }
     for (unsigned i = 0; i < inputs->requests_count; i++) {
@@ -831,6 +840,8 @@ static void run_batch(struct inputs *inputs)
     coverage->batches++;
     memmove(inputs->reports + world.kept_count, inputs->reports, inputs->reports_count * sizeof inputs->reports[0]);
     memmove(inputs->desired + world.kept_count, inputs->desired, inputs->reports_count * sizeof inputs->desired[0]);
+    memmove(inputs->counts + world.kept_count, inputs->counts, inputs->reports_count * sizeof inputs->counts[0]);
+    memcpy(inputs->counts, world.kept_counts, world.kept_count * sizeof world.kept_counts[0]);
     memcpy(inputs->reports, world.kept, world.kept_count * sizeof world.kept[0]);
     memcpy(inputs->desired, world.kept_desired, world.kept_count * sizeof world.kept_desired[0]);
     inputs->reports_count += world.kept_count;
@@ -848,6 +859,7 @@ static void run_batch(struct inputs *inputs)
         world.kept_count = inputs->reports_count; /* as the engine keeps them */
         memcpy(world.kept, inputs->reports, world.kept_count * sizeof world.kept[0]);
         memcpy(world.kept_desired, inputs->desired, world.kept_count * sizeof world.kept_desired[0]);
+        memcpy(world.kept_counts, inputs->counts, world.kept_count * sizeof world.kept_counts[0]);
         return;
     }
     SIM_REQUIRE(r == 0, "a batch could not be made durable: %s", store_failure(world.store));
@@ -950,17 +962,18 @@ static void check_store(void)
     coverage->checks++;
 }
 
-static bool is_busy(void)
+/* Something that is still to be done; NULL: nothing. */
+static const struct m_operation *busy(void)
 {
     for (unsigned i = 0; i < SIM_SERVICES_MAX; i++) {
         if (world.model.services[i].exists && world.model.services[i].operation.kind)
-            return true;
+            return &world.model.services[i].operation;
     }
     for (unsigned i = 0; i < SIM_BACKUPS_MAX; i++) {
         if (world.model.backups[i].exists && world.model.backups[i].operation.kind)
-            return true;
+            return &world.model.backups[i].operation;
     }
-    return false;
+    return NULL;
 }
 
 /* From here on everything succeeds and nobody asks for anything: all must come to rest. */
@@ -968,11 +981,13 @@ static void drain(void)
 {
     static struct inputs inputs;
     trace("from here on all succeeds");
-    for (unsigned round = 0; is_busy(); round++) {
-        SIM_REQUIRE(round < DRAIN_ROUNDS_MAX, "something does not come to rest");
+    const struct m_operation *left;
+    for (unsigned round = 0; (left = busy()); round++) {
+        SIM_REQUIRE(round < DRAIN_ROUNDS_MAX, "%s, attempt %llu, is never started",
+                    reeve_operation_kind_name(left->kind), (unsigned long long)left->attempt);
         memset(&inputs, 0, sizeof inputs);
         while (world.tasks_count && inputs.reports_count < INPUTS_MAX) {
-            add_report(&inputs, &world.tasks[0], REEVE_OUTCOME_STATUS_DONE);
+            add_report(&inputs, &world.tasks[0], REEVE_OUTCOME_STATUS_DONE, true);
             drop_task(0);
         }
         if (inputs.reports_count == 0) {
