@@ -4,6 +4,7 @@
 SANITIZE ?=
 COVERAGE ?=
 FUZZ     ?=
+CRASH    ?=
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 T        ?=
@@ -25,7 +26,7 @@ SONAME   := libreeve.so.0
 
 empty    :=
 comma    := ,
-FLAVOUR  := $(if $(FUZZ),fuzz,$(if $(COVERAGE),coverage,$(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release)))
+FLAVOUR  := $(if $(FUZZ),fuzz,$(if $(CRASH),crash,$(if $(COVERAGE),coverage,$(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),release))))
 BUILD    := build/$(FLAVOUR)
 # The release flavour is what people use: its results stand directly in build/.
 OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
@@ -55,6 +56,7 @@ else ifneq ($(COVERAGE),)
 FLAGS    += --coverage -fprofile-update=atomic -O0
 LDFLAGS  += --coverage
 else
+CPPFLAGS += $(if $(CRASH),-DREEVE_CRASH_POINTS)
 FLAGS    += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 endif
 ENGINE_LIBS   = $(call packages_libs,$(ENGINE_PACKAGES)) -lpthread -lm
@@ -62,7 +64,10 @@ FRONTEND_LIBS = $(call packages_libs,$(FRONTEND_PACKAGES)) $(ENGINE_LIBS)
 PACKAGE_FLAGS := $(call packages_cflags,$(ENGINE_PACKAGES) $(FRONTEND_PACKAGES))
 
 # ---- Sources: the folder says what a file belongs to ----
-ENGINE_SOURCES   := $(wildcard engine/*.c engine/base/*.c)
+CRASH_SOURCES    := $(wildcard tests/crash/*.c)
+FAULT_SOURCES    := $(wildcard tests/faults/*.c)
+FAULTS_LIB       := build/libfaults.so
+ENGINE_SOURCES   := $(wildcard engine/*.c engine/base/*.c) $(if $(CRASH),$(CRASH_SOURCES))
 FRONTEND_SOURCES := $(filter-out frontends/main.c,$(wildcard frontends/*/*.c)) $(wildcard provisioners/*.c provisioners/*/*.c)
 TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
 TEST_SOURCES     := $(wildcard tests/unit/test_*.c)
@@ -81,7 +86,7 @@ ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
 FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
 TEST_LIB_OBJECTS := $(call object,$(TEST_LIB_SOURCES))
 BENCH_LIB_OBJECTS := $(call object,$(BENCH_LIB_SOURCES))
-ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) $(SIM_SOURCES) \
+ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(CRASH_SOURCES) $(FAULT_SOURCES) $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) $(SIM_SOURCES) \
                     $(BENCH_LIB_SOURCES) $(BENCH_SOURCES) $(EXAMPLE_SOURCES)
 HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h tests/sim/*.h bench/lib/*.h)
 TESTS            := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(TEST_SOURCES))
@@ -91,7 +96,7 @@ EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES)
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
+.PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
         bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -110,6 +115,8 @@ help:
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
 	@echo 'make sim          simulated life against a model: SEED=1 SEEDS=2000 STEPS=400; make sim-bugs tries the simulator'
+	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
+	@echo 'make faults       failing and full disks, files and memory that run out, damaged stores'
 	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
 	@echo 'make bench-http   only over HTTP: lifecycles, updates, GET beside nginx, among 10,000 slow clients'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
@@ -199,6 +206,12 @@ $(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BU
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
 
+# Preloaded under a daemon: not built with the flags of what it is preloaded under.
+$(FAULTS_LIB): $(FAULT_SOURCES)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) -O2 -g -fPIC -shared -o $@ $^ -ldl
+
 # Examples know the installed header and the library, nothing else.
 $(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED) $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -210,14 +223,14 @@ $(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED)
 
 test check: ; @.ci/setup build test && $(MAKE) --no-print-directory tests
 
-tests: all $(TESTS) $(EXAMPLES)
-	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run $(T)
+tests: all $(TESTS) $(EXAMPLES) $(FAULTS_LIB)
+	@REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run $(T)
 
 test-unit: all $(TESTS)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --unit $(T)
 
-test-api: all $(EXAMPLES)
-	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
+test-api: all $(EXAMPLES) $(FAULTS_LIB)
+	@REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
 
 # Simulated life: histories that failed once, then SEEDS runs of STEPS steps each, from SEED on.
 sim: $(OUT)/sim
@@ -236,6 +249,17 @@ fuzz:
 	@tests/fuzz/run $(or $(SECONDS),60) $(or $(T),$(notdir $(FUZZERS)))
 
 fuzzers: $(FUZZERS)
+
+# Killed again and again, at random and at each point of schemas/crash_points.def.
+crash:
+	@.ci/setup build test
+	@$(MAKE) --no-print-directory CRASH=1 build/crash/reeve $(FAULTS_LIB)
+	@REEVE_BIN=$(abspath build/crash/reeve) REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) tests/crash/run --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+# The disk fails, fills up and loses what was not synced; files and memory run out; stores are damaged.
+faults:
+	@.ci/setup build test
+	@REEVE_FAULT_TESTS=required $(MAKE) --no-print-directory test-api T=faults
 
 contract:
 	@.ci/setup build test contract

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/crash.h"
 #include "engine.h"
 #include "password.h"
 
@@ -386,7 +387,9 @@ int reeve_submit(struct reeve_client *client, struct reeve_request *request)
     request->internal.result = NULL;
     password_prepare(request, client->engine->core.hooks.password_forms); /* never changes */
     atomic_fetch_add(&client->outstanding, 1);
+    crash_point(CRASH_QUEUEING);
     const int r = inbox_push_request(&client->engine->inbox, request);
+    crash_point(CRASH_QUEUED);
     if (r < 0) {
         atomic_fetch_sub(&client->outstanding, 1);
         password_forget(request);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crash.h"
 #include "flight.h"
 #include "migrate.h"
 #include "organization.h"
@@ -223,6 +224,7 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
             return r;
         }
         restore_counters(core, now_ms);
+        crash_point(CRASH_OPENING);
         r = store_commit(core->store);
     } while (r == STORE_GROWN);
     if (r < 0)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/crash.h"
 #include "catalogue.h"
 
 #define ARENA_SIZE (256 * 1024)
@@ -126,9 +127,12 @@ static int make_durable(struct reeve_engine *engine, struct batch *batch, const 
             break;
         for (struct report *report = items->reports; report; report = report->next)
             core_report(&engine->core, report);
-        for (struct reeve_request *request = items->requests; request; request = request->internal.next)
+        for (struct reeve_request *request = items->requests; request; request = request->internal.next) {
             request->internal.result = core_request(&engine->core, request);
+            crash_point(CRASH_BATCH);
+        }
         core_due(&engine->core);
+        crash_point(CRASH_COMMITTING);
         const uint64_t before_ns = clock_mono_ns();
         r = core_commit(&engine->core);
         const uint64_t commit_ns = clock_mono_ns() - before_ns;
@@ -250,13 +254,17 @@ static void run_batch(struct reeve_engine *engine)
         count_batch(engine, &items);
         free_reports(items.reports);
         atomic_store(&engine->published, engine->core.sequence);
+        crash_point(CRASH_COMMITTED);
     }
     atomic_store(&engine->refusing, engine->failing);
     publish_stats(engine); /* who has the answer finds it counted */
     clients_deliver(engine, batch, items.requests);
     if (r == 0) {
+        crash_point(CRASH_REPLIED);
         clients_notify(engine);
+        crash_point(CRASH_DISPATCHING);
         core_dispatch(&engine->core);
+        crash_point(CRASH_DISPATCHED);
     }
     publish_stats(engine);
     set_timer(engine);
@@ -273,12 +281,15 @@ static void on_wake(uv_async_t *wake)
     struct reeve_engine *engine = wake->data;
     const bool closing = atomic_load(&engine->closing);
     if (closing)
+        crash_point(CRASH_CLOSING);
+    if (closing)
         engine->core.hooks.has_provisioner = false; /* what is not in flight by now waits for the next opening */
     run_batch(engine);
     if (!closing)
         return;
     pthread_mutex_lock(&engine->inbox.lock);
     const bool empty = engine->inbox.request_count == 0 && engine->inbox.report_count == 0;
+    engine->inbox.signalled |= empty; /* provisioners may still report, and there is nobody to wake any more */
     pthread_mutex_unlock(&engine->inbox.lock);
     if (!empty) {
         uv_async_send(wake);
@@ -501,8 +512,6 @@ void reeve_close(struct reeve_engine *engine)
     (void)r;
     provisioner_close(engine);
     struct inbox_items items;
-    engine->inbox.wake = NULL;
-    engine->inbox.signalled = true;
     inbox_take(&engine->inbox, SIZE_MAX, &items);
     free_reports(items.reports); /* came after the last batch: the operation is dispatched again when opened */
     inbox_deinit(&engine->inbox);

@@ -1,5 +1,6 @@
 #include "migrate.h"
 
+#include "base/crash.h"
 #include "state_counts.h"
 
 /* From a table whose keys are pairs of ids: from the second id to the first. */
@@ -15,6 +16,7 @@ static int index_pairs(struct core *core, enum store_table table, enum store_tab
         from = key_pair(&first, &second);
         from.bytes[from.size++] = 0; /* the next one */
         store_put(core->store, index, &key, &first, sizeof first);
+        crash_point(CRASH_MIGRATING);
     }
     return store_batch_error(core->store);
 }

@@ -2,6 +2,7 @@
  * and the way back, reports, from any thread. */
 #include <stdlib.h>
 
+#include "base/crash.h"
 #include "engine.h"
 
 struct message {
@@ -211,6 +212,7 @@ int reeve_operation_finish(struct reeve_engine *engine, const struct reeve_uuid 
         return -REEVE_ERROR_NO_MEMORY;
     *report = (struct report){.operation_id = *operation_id, .attempt = attempt};
     copy_outcome(&report->outcome, &result, report + 1);
+    crash_point(CRASH_REPORTING);
     const int r = inbox_push_report(&engine->inbox, report);
     if (r < 0)
         free(report);

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/crash.h"
+
 #define READERS_MAX 1024
 #define MAP_STEP_MAX (UINT64_C(1) << 30)
 #define NO_TABLE 0 /* LMDB's own, never one of ours */
@@ -270,9 +272,11 @@ int store_copy(struct store *store, const char *directory, struct reeve_error *r
 {
     if (mkdir(directory, 0700) != 0)
         return fail(ret_error, errno, "cannot make the directory %s", directory);
+    crash_point(CRASH_SNAPSHOT_BEGUN);
     pthread_rwlock_rdlock(&store->readers);
     const int rc = mdb_env_copy2(store->env, directory, MDB_CP_COMPACT);
     pthread_rwlock_unlock(&store->readers);
+    crash_point(CRASH_SNAPSHOT_MADE);
     if (rc == 0)
         return 0;
     char path[4096];
@@ -420,11 +424,13 @@ static int grow(struct store *store)
         return MDB_MAP_FULL;
     const uint64_t wanted = store->map_max_bytes - store->map_bytes < step ? store->map_max_bytes
                                                                            : store->map_bytes + step;
+    crash_point(CRASH_GROWING);
     pthread_rwlock_wrlock(&store->readers);
     const int rc = mdb_env_set_mapsize(store->env, wanted);
     if (rc == 0)
         note_map(store);
     pthread_rwlock_unlock(&store->readers);
+    crash_point(CRASH_GROWN);
     return rc;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "frontends/http/server_private.h"
 
 #define ARENA_BYTES 2048
@@ -210,6 +211,7 @@ static enum MHD_Result answer_or_suspend(struct http_exchange *exchange)
     }
     if (!exchange->response)
         return MHD_NO; /* out of memory: there is nothing to answer with */
+    crash_point(CRASH_ANSWERING);
     return MHD_queue_response(exchange->mhd, exchange->status, exchange->response);
 }
 

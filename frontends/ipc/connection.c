@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crash.h"
 #include "frontends/ipc/listing.h"
 #include "frontends/ipc/request.h"
 #include "frontends/ipc/rpc.h"
@@ -93,6 +94,7 @@ static int write_now(struct ipc_connection *connection)
 {
     struct buffer *out = &connection->out;
     const uv_buf_t all = uv_buf_init(out->data, (unsigned)out->size);
+    crash_point(CRASH_ANSWERING);
     const int r = uv_try_write((uv_stream_t *)&connection->pipe, &all, 1);
     if (r < 0 && r != UV_EAGAIN)
         return r;

@@ -195,6 +195,37 @@ static void test_a_watcher_that_pauses_too_long_is_told_where_events_go_on(void 
     close_world(&world);
 }
 
+static void start_nothing(void *arg, struct reeve_task *task)
+{
+    (void)arg, (void)task;
+}
+
+static void report_late(void *arg)
+{
+    const struct reeve_outcome outcome = {.status = REEVE_OUTCOME_STATUS_DONE};
+    const struct reeve_uuid id = {.bytes = {1}};
+    assert_int_equal(reeve_operation_finish(*(struct reeve_engine **)arg, &id, 1, &outcome), 0);
+}
+
+/* A provisioner's threads report until they are told that the engine is closed, its loop has ended by then. */
+static void test_a_report_during_the_close_is_dropped(void **state)
+{
+    (void)state;
+    char directory[] = "/tmp/reeve-test-XXXXXX";
+    struct reeve_engine *engine;
+    struct reeve_error error;
+    const struct reeve_provisioner provisioner = {.version = REEVE_PROVISIONER_VERSION,
+                                                  .arg = &engine,
+                                                  .start = start_nothing,
+                                                  .cancel = start_nothing,
+                                                  .closed = report_late};
+    assert_non_null(mkdtemp(directory));
+    const struct reeve_options options = {.data_dir = directory, .provisioner = &provisioner};
+    assert_int_equal(reeve_open(&options, &engine, &error), 0);
+    reeve_close(engine);
+    nftw(directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 static void test_only_what_changes_something_is_submitted(void **state)
 {
     (void)state;
@@ -234,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_a_full_queue_says_so_and_never_blocks),
         cmocka_unit_test(test_closing_answers_what_is_queued),
         cmocka_unit_test(test_a_watcher_that_pauses_too_long_is_told_where_events_go_on),
+        cmocka_unit_test(test_a_report_during_the_close_is_dropped),
         cmocka_unit_test(test_only_what_changes_something_is_submitted),
         cmocka_unit_test(test_wrong_options_name_the_field),
     };
