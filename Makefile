@@ -259,7 +259,7 @@ crash:
 # The disk fails, fills up and loses what was not synced; files and memory run out; stores are damaged.
 faults:
 	@.ci/setup build test
-	@REEVE_FAULT_TESTS=required $(MAKE) --no-print-directory test-api T=faults
+	@$(MAKE) --no-print-directory test-api T=faults
 
 contract:
 	@.ci/setup build test contract

@@ -264,6 +264,11 @@ int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t
     return store_begin(core->store);
 }
 
+void core_probe(struct core *core)
+{
+    note_number(core, "recovered_ms", core->now_ms);
+}
+
 static void add_counters(struct core *core)
 {
 #define SUM_COUNTER(c_name) core->stats.c_name += core->delta.c_name;

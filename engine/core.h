@@ -125,6 +125,8 @@ const struct reeve_result *core_request(struct core *core, const struct reeve_re
 void core_report(struct core *core, struct report *report);
 /* Timers of the store, deadlines of attempts. */
 void core_due(struct core *core);
+/* Write something in any case: a batch that has nothing to write proves nothing about a store that could not. */
+void core_probe(struct core *core);
 /* 0, STORE_GROWN (make the batch again) or a negative code (nothing has happened). */
 int core_commit(struct core *core);
 /* Start what may be started, cancel what is not wanted; after a commit. */

@@ -125,6 +125,8 @@ static int make_durable(struct reeve_engine *engine, struct batch *batch, const 
         r = core_begin(&engine->core, &batch->arena, now_ms, mono_ns / 1000000, seed);
         if (r < 0)
             break;
+        if (engine->failing)
+            core_probe(&engine->core);
         for (struct report *report = items->reports; report; report = report->next)
             core_report(&engine->core, report);
         for (struct reeve_request *request = items->requests; request; request = request->internal.next) {

@@ -90,15 +90,24 @@ struct piece {
     struct piece_item items[PIECE_ITEMS];
     size_t count, bytes;
     bool complete; /* nothing more behind it */
-    bool failed;
+    int error;
+};
+
+/* Of the tables that are listed. A key of another size is none of ours. */
+static const size_t key_sizes[TABLE_COUNT] = {
+    [TABLE_ORGANIZATIONS] = 16, [TABLE_KEYS] = 32,  [TABLE_SERVICES] = 32,
+    [TABLE_BACKUPS] = 32,       [TABLE_QUEUE] = 24, [TABLE_EVENTS] = 8,
 };
 
 static bool take_item(void *arg, const struct store_item *item)
 {
     struct piece *piece = arg;
     const struct store_key *prefix = &piece->list->prefix;
-    if (item->key_size > STORE_KEY_SIZE_MAX || item->key_size < prefix->size ||
-        memcmp(item->key, prefix->bytes, prefix->size) != 0) {
+    if (item->key_size != key_sizes[piece->list->table]) {
+        piece->error = -REEVE_ERROR_STORE_DAMAGED;
+        return false;
+    }
+    if (memcmp(item->key, prefix->bytes, prefix->size) != 0) {
         piece->complete = true;
         return false;
     }
@@ -111,7 +120,7 @@ static bool take_item(void *arg, const struct store_item *item)
     memcpy(taken->key.bytes, item->key, item->key_size);
     taken->value = (struct reeve_str){arena_copy(piece->arena, item->value, item->value_size), item->value_size};
     if (!taken->value.data && item->value_size) {
-        piece->failed = true;
+        piece->error = -REEVE_ERROR_NO_MEMORY;
         return false;
     }
     piece->count++;
@@ -130,7 +139,7 @@ static int read_piece(struct reader *reader, struct piece *piece, const struct l
     store_read_each(&read, list->table, &list->from, list->backwards, take_item, piece);
     r = read.error;
     store_read_end(&read);
-    return piece->failed ? -REEVE_ERROR_NO_MEMORY : r;
+    return piece->error < 0 ? piece->error : r;
 }
 
 /* The smallest key behind this one. */

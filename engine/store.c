@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/crash.h"
@@ -33,6 +34,9 @@ static const char *const table_names[TABLE_COUNT] = {
     [TABLE_IDEMPOTENCY] = "idempotency",
     [TABLE_BACKUP_INDEX] = "backup_index",
 };
+
+/* Tables that schema 1 did not have: made when they are missing. Any other that is missing has been lost. */
+static const bool is_later[TABLE_COUNT] = {[TABLE_KEY_INDEX] = true, [TABLE_BACKUP_INDEX] = true};
 
 struct store {
     MDB_env *env;
@@ -156,11 +160,18 @@ static int refuse_own_directory(struct store *store, struct reeve_error *ret_err
 static int open_tables(struct store *store)
 {
     MDB_txn *txn;
-    int rc = mdb_txn_begin(store->env, NULL, store->read_only ? MDB_RDONLY : 0, &txn);
+    MDB_envinfo info;
+    int rc = mdb_env_info(store->env, &info);
+    if (rc == 0)
+        rc = mdb_txn_begin(store->env, NULL, store->read_only ? MDB_RDONLY : 0, &txn);
     if (rc)
         return rc;
+    const bool is_new = info.me_last_txnid == 0;
     for (int i = 0; i < TABLE_COUNT && rc == 0; i++) {
-        rc = mdb_dbi_open(txn, table_names[i], store->read_only ? 0 : MDB_CREATE, &store->tables[i]);
+        const bool create = !store->read_only && (is_new || is_later[i]);
+        rc = mdb_dbi_open(txn, table_names[i], create ? MDB_CREATE : 0, &store->tables[i]);
+        if (rc == MDB_NOTFOUND && !store->read_only)
+            rc = MDB_CORRUPTED;
         /* A store of an older schema that is only looked at. */
         if (rc == MDB_NOTFOUND && i != TABLE_META) {
             store->tables[i] = NO_TABLE;
@@ -288,24 +299,52 @@ int store_copy(struct store *store, const char *directory, struct reeve_error *r
 
 /* ---- Batches ---- */
 
+/* LMDB calls a write that was cut short an error of the disk; most often the disk is full. */
+static int reason_of(const struct store *store, int rc)
+{
+    struct statvfs disk;
+    return rc == EIO && statvfs(store->directory, &disk) == 0 && disk.f_bavail == 0 ? ENOSPC : rc;
+}
+
 static int failed(struct store *store, const char *what, int rc)
 {
+    rc = reason_of(store, rc);
     snprintf(store->failure, sizeof store->failure, "%s: %s", what, explain(rc));
     return translate(rc);
 }
 
-/* After a failed write of LMDB's meta page the environment refuses everything; only opening it again helps, which also
- * looks at what is really on disk. */
+/* With the readers' lock held alone. */
+static int reopen_alone(struct store *store)
+{
+    if (store->env)
+        mdb_env_close(store->env);
+    store->env = NULL;
+    const int rc = open_environment(store);
+    store->reopen_wanted = rc != 0;
+    return rc;
+}
+
+/* After a failed write of LMDB's meta page the environment refuses everything, reads too; only opening it again helps,
+ * which also looks at what is really on disk. */
 static int reopen(struct store *store)
 {
     pthread_rwlock_wrlock(&store->readers);
-    if (store->env) {
-        mdb_env_close(store->env);
-        store->env = NULL;
-    }
-    const int rc = open_environment(store);
+    const int rc = reopen_alone(store);
     pthread_rwlock_unlock(&store->readers);
-    store->reopen_wanted = rc != 0;
+    return rc;
+}
+
+/* With no reader under way: LMDB moves the map and does not check. When it cannot, the map of before is gone as well,
+ * and only opening again brings it back. */
+static int remap(struct store *store, uint64_t bytes)
+{
+    pthread_rwlock_wrlock(&store->readers);
+    const int rc = mdb_env_set_mapsize(store->env, bytes);
+    if (rc == 0)
+        note_map(store);
+    else
+        reopen_alone(store);
+    pthread_rwlock_unlock(&store->readers);
     return rc;
 }
 
@@ -416,7 +455,7 @@ void store_abort(struct store *store)
     store->txn = NULL;
 }
 
-/* Only between batches, and with no reader under way: LMDB moves the map and does not check. */
+/* Only between batches. */
 static int grow(struct store *store)
 {
     const uint64_t step = store->map_bytes < MAP_STEP_MAX ? store->map_bytes : MAP_STEP_MAX;
@@ -425,11 +464,7 @@ static int grow(struct store *store)
     const uint64_t wanted = store->map_max_bytes - store->map_bytes < step ? store->map_max_bytes
                                                                            : store->map_bytes + step;
     crash_point(CRASH_GROWING);
-    pthread_rwlock_wrlock(&store->readers);
-    const int rc = mdb_env_set_mapsize(store->env, wanted);
-    if (rc == 0)
-        note_map(store);
-    pthread_rwlock_unlock(&store->readers);
+    const int rc = remap(store, wanted);
     crash_point(CRASH_GROWN);
     return rc;
 }
@@ -438,10 +473,11 @@ int store_commit(struct store *store)
 {
     assert(store->txn);
     int rc = store->error;
-    if (rc)
-        mdb_txn_abort(store->txn);
-    else
+    const bool written = rc == 0;
+    if (written)
         rc = mdb_txn_commit(store->txn);
+    else
+        mdb_txn_abort(store->txn);
     store->txn = NULL;
     if (rc == MDB_MAP_FULL) {
         rc = grow(store);
@@ -449,9 +485,12 @@ int store_commit(struct store *store)
             return STORE_GROWN;
     }
     if (rc) {
-        /* What a failed flush left in the page cache is not to be trusted: look again at what is on disk. */
-        store->reopen_wanted |= rc == MDB_PANIC || rc == EIO;
-        return failed(store, "the store cannot write", rc);
+        const int r = failed(store, "the store cannot write", rc);
+        /* What a failed flush left in memory is not to be trusted: look again at what is on disk. Now, for the readers.
+         */
+        if (written && store->env && rc != MDB_MAP_FULL)
+            reopen(store);
+        return r;
     }
     atomic_fetch_add(&store->puts, store->batch.puts);
     atomic_fetch_add(&store->deletes, store->batch.deletes);
@@ -489,9 +528,7 @@ int store_read_begin(struct store *store, struct store_read *ret_read)
     if (rc == MDB_MAP_RESIZED) {
         /* Another process, which has the store open for writing, made the map larger. */
         pthread_rwlock_unlock(&store->readers);
-        pthread_rwlock_wrlock(&store->readers);
-        mdb_env_set_mapsize(store->env, 0);
-        pthread_rwlock_unlock(&store->readers);
+        remap(store, 0);
         pthread_rwlock_rdlock(&store->readers);
         rc = begin_reading(store, &txn);
     }

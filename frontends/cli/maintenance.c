@@ -1,8 +1,12 @@
 /* What is about the store rather than its records: stats, snapshot, check. */
+#include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -53,21 +57,9 @@ static json_t *check_directory(const char *directory, struct reeve_error *ret_er
                      "findings", findings);
 }
 
-int maintenance_check(struct cli *cli, const char *directory)
+/* Takes the answer. */
+static int print_findings(const struct cli *cli, json_t *answer)
 {
-    struct reeve_error error;
-    json_t *answer = NULL;
-    if (!directory) {
-        const int r = cli_call(cli, "check", NULL, &answer);
-        if (r < 0)
-            return -r;
-    } else {
-        answer = check_directory(directory, &error);
-        if (!answer) {
-            cli_print_error(cli, &error);
-            return CLI_REFUSED;
-        }
-    }
     const json_t *findings = json_object_get(answer, "findings");
     const long long count = json_integer_value(json_object_get(answer, "findingsCount"));
     if (cli->json) {
@@ -86,4 +78,56 @@ int maintenance_check(struct cli *cli, const char *directory)
     }
     json_decref(answer);
     return count ? CLI_DAMAGED : CLI_OK;
+}
+
+static int check_here(struct cli *cli, const char *directory)
+{
+    struct reeve_error error;
+    json_t *answer = check_directory(directory, &error);
+    if (answer)
+        return print_findings(cli, answer);
+    cli_print_error(cli, &error);
+    return CLI_REFUSED;
+}
+
+static int print_unreadable(const struct cli *cli, int signal_number)
+{
+    return print_findings(
+        cli, json_pack("{s:I, s:[o]}", "findingsCount", (json_int_t)1, "findings",
+                       json_sprintf("the store could not be read to its end: pages are damaged or missing, reading one "
+                                    "ended with signal %d (%s)",
+                                    signal_number, strsignal(signal_number))));
+}
+
+/* In a process of its own: pages without checksums are mapped, and damaged ones may lead LMDB anywhere. */
+static int check_apart(struct cli *cli, const char *directory)
+{
+    static const int deadly[] = {SIGBUS, SIGSEGV, SIGABRT};
+    int status;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child < 0)
+        return check_here(cli, directory);
+    if (child == 0) {
+        for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++)
+            signal(deadly[i], SIG_DFL);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+        const int r = check_here(cli, directory);
+        fflush(NULL);
+        _exit(r);
+    }
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR)
+            return CLI_FAILED;
+    }
+    return WIFSIGNALED(status) ? print_unreadable(cli, WTERMSIG(status)) : WEXITSTATUS(status);
+}
+
+int maintenance_check(struct cli *cli, const char *directory)
+{
+    json_t *answer = NULL;
+    if (directory)
+        return check_apart(cli, directory);
+    const int r = cli_call(cli, "check", NULL, &answer);
+    return r < 0 ? -r : print_findings(cli, answer);
 }

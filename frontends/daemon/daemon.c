@@ -166,10 +166,24 @@ static void on_watchdog(uv_timer_t *timer)
     notify_send("WATCHDOG=1");
 }
 
+/* Reading a page of the store's map failed: the disk, or a file that was cut short. Only what may be called in a
+ * signal's handler. */
+static void on_bad_page(int number)
+{
+    static const char text[] =
+        "reeve serve: the store cannot be read: its disk fails, or its file is damaged (SIGBUS); "
+        "`reeve check DIRECTORY` tells more\n";
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(2);
+    _exit(1);
+}
+
 static void prepare_process(const struct daemon_options *options)
 {
     struct rlimit files, core;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGBUS, on_bad_page);
     signal(SIGHUP, SIG_IGN); /* until there is something to reload */
     umask(077);
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {

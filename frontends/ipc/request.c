@@ -306,17 +306,13 @@ static void receive_notification(struct ipc_request *request)
     request_free(request);
 }
 
-/* Returns what is wrong; NULL when the message was worked off. The request keeps a copy of the bytes, because what is
- * decoded points into them. */
-static const char *receive(struct ipc_request *request, const char *data, size_t size)
+/* Returns what is wrong; NULL when the message was worked off. What is decoded points into the bytes. */
+static const char *receive(struct ipc_request *request, const char *bytes, size_t size)
 {
     msgpack_zone *zone = &request->connection->server->zone;
     msgpack_object object;
     struct rpc_message message;
     size_t offset = 0;
-    const char *bytes = arena_copy(&request->arena, data, size);
-    if (!bytes)
-        return "out of memory";
     request->large = size > REQUEST_LARGE_BYTES;
     msgpack_zone_clear(zone);
     if (msgpack_unpack(bytes, size, &offset, zone, &object) != MSGPACK_UNPACK_SUCCESS)
@@ -340,11 +336,15 @@ static const char *receive(struct ipc_request *request, const char *data, size_t
 bool request_receive(struct ipc_connection *connection, const char *data, size_t size, struct reeve_error *ret_error)
 {
     struct ipc_request *request = request_new(connection);
-    const char *wrong = request ? receive(request, data, size) : "out of memory";
-    if (!wrong)
+    const char *bytes = request ? arena_copy(&request->arena, data, size) : NULL;
+    const char *wrong = bytes ? receive(request, bytes, size) : NULL;
+    if (bytes && !wrong)
         return true;
     if (request)
         request_free(request);
-    rpc_error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "", "not MessagePack-RPC: %s", wrong);
+    if (wrong)
+        rpc_error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "", "not MessagePack-RPC: %s", wrong);
+    else
+        rpc_error_set(ret_error, REEVE_ERROR_NO_MEMORY, "", "out of memory");
     return false;
 }
