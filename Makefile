@@ -72,6 +72,7 @@ FRONTEND_SOURCES := $(filter-out frontends/main.c,$(wildcard frontends/*/*.c)) $
 TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
 TEST_SOURCES     := $(wildcard tests/unit/test_*.c)
 FUZZ_SOURCES     := $(wildcard tests/fuzz/*.c)
+SIM_SOURCES      := $(wildcard tests/sim/*.c)
 BENCH_LIB_SOURCES := $(wildcard bench/lib/*.c)
 BENCH_SOURCES    := $(wildcard bench/*.c)
 EXAMPLE_SOURCES  := $(wildcard examples/*/*.c)
@@ -85,9 +86,9 @@ ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
 FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
 TEST_LIB_OBJECTS := $(call object,$(TEST_LIB_SOURCES))
 BENCH_LIB_OBJECTS := $(call object,$(BENCH_LIB_SOURCES))
-ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(CRASH_SOURCES) $(FAULT_SOURCES) $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) \
+ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(CRASH_SOURCES) $(FAULT_SOURCES) $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) $(SIM_SOURCES) \
                     $(BENCH_LIB_SOURCES) $(BENCH_SOURCES) $(EXAMPLE_SOURCES)
-HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h bench/lib/*.h)
+HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h tests/sim/*.h bench/lib/*.h)
 TESTS            := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(TEST_SOURCES))
 FUZZERS          := $(patsubst tests/fuzz/fuzz_%.c,$(OUT)/targets/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES          := $(patsubst bench/%.c,$(OUT)/bench/%,$(BENCH_SOURCES))
@@ -95,7 +96,7 @@ EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES)
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api test-servers tests contract crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
+.PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
         bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -113,6 +114,7 @@ help:
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
+	@echo 'make sim          simulated life against a model: SEED=1 SEEDS=2000 STEPS=400; make sim-bugs tries the simulator'
 	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
 	@echo 'make faults       failing and full disks, files and memory that run out, damaged stores'
 	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
@@ -194,6 +196,10 @@ $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a 
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
 
+$(OUT)/sim: $(call object,$(SIM_SOURCES)) $(OUT)/libreeve.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+
 $(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BUILD)/tests/fuzz/frontend.o \
                $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
@@ -225,6 +231,16 @@ test-unit: all $(TESTS)
 
 test-api: all $(EXAMPLES) $(FAULTS_LIB)
 	@REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --api $(T)
+
+# Simulated life: histories that failed once, then SEEDS runs of STEPS steps each, from SEED on.
+sim: $(OUT)/sim
+	@for history in tests/sim/histories/*; do $(OUT)/sim --history $$history >$(OUT)/sim.log || { cat $(OUT)/sim.log; exit 1; }; done
+	@$(OUT)/sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),2000) --steps $(or $(STEPS),400)
+
+# Does it find what it is for?
+sim-bugs:
+	@.ci/setup build
+	@tests/sim/bugs $(or $(SEEDS),2000)
 
 # Each target SECONDS long (T=NAME: one of them), in turn; what it finds is in build/fuzz/found.
 fuzz:

@@ -144,7 +144,8 @@ static bool load_flight(struct launch *launch, struct flight *flight, const stru
         task->backup = &flight->backup;
         task->backup_id = backup_id;
     }
-    if (!uuid_equal(&operation->id, &candidate->operation_id))
+    /* Replaced meanwhile; or tried already, and in its pause: then it is offered again. */
+    if (!uuid_equal(&operation->id, &candidate->operation_id) || operation->queued != candidate->number)
         return false;
     if (operation->kind == REEVE_OPERATION_KIND_DELETE_BACKUP)
         task->service = NULL;
@@ -152,7 +153,8 @@ static bool load_flight(struct launch *launch, struct flight *flight, const stru
     task->kind = operation->kind;
     task->attempt = operation->attempt;
     task->timeout_ms = operation_timeout_ms(launch->core, operation->kind);
-    task->desired = task->service ? task->service->desired : 0;
+    /* Not what the record has by now: the same attempt may run since before a restart, and knows of nothing newer. */
+    task->desired = operation->desired;
     task->organization_id = candidate->organization_id;
     task->service_id = candidate->service_id;
     return true;
@@ -184,8 +186,6 @@ static bool register_flight(struct core *core, struct flight *flight, const stru
         return false;
     }
     org->count++;
-    if (candidate->number > org->place)
-        org->place = candidate->number;
     flights->count++;
     return true;
 }
@@ -235,6 +235,15 @@ static void launch_finish(struct launch *launch)
     }
 }
 
+/* The rows up to this one are in flight or wait in one. What waited may not say so: others may still be looked for that
+ * stand before it. */
+static void pass_row(struct flights *flights, const struct candidate *candidate)
+{
+    struct org_flights *org = map_get(&flights->by_organization, &candidate->organization_id);
+    if (org && candidate->number > org->place)
+        org->place = candidate->number;
+}
+
 /* ---- Waiting for a slot ---- */
 
 static struct flight *slot_holder(struct flights *flights, const struct candidate *candidate)
@@ -245,10 +254,11 @@ static struct flight *slot_holder(struct flights *flights, const struct candidat
     return holder;
 }
 
-/* The newer operation of a service, or of its one backup in progress, takes the place of the older. */
+/* The newer operation of a service, or of the same backup, takes the place of the older. */
 static void wait_in(struct flight *holder, const struct candidate *candidate)
 {
     struct waiting *waiting = &holder->waiting[reeve_uuid_is_nil(&candidate->backup_id) ? 0 : 1];
+    holder->others_wait |= waiting->number != 0 && !uuid_equal(&waiting->backup_id, &candidate->backup_id);
     *waiting = (struct waiting){candidate->operation_id, candidate->backup_id, candidate->number};
 }
 
@@ -282,7 +292,10 @@ static void land(struct launch *launch, struct flight *flight)
     if (--org->count == 0) {
         map_remove(&flights->by_organization, &flight->task.organization_id);
         free(org);
+    } else if (flight->others_wait) {
+        org->place = 0;
     }
+    flights->backlog |= flight->others_wait;
     flight_release(flight);
 }
 
@@ -317,6 +330,8 @@ static void offer(struct launch *launch, const struct action *action)
     if (flights->count >= core->limits.operations_max || (org && org->count >= core->limits.operations_per_org_max) ||
         !launch_one(launch, &candidate))
         flights->backlog = true;
+    else
+        pass_row(flights, &candidate);
 }
 
 /* ---- The backlog: round the organizations ---- */
@@ -371,20 +386,20 @@ static enum take take_from(struct launch *launch, const struct reeve_uuid *organ
             return TAKE_NOTHING;
         if (org && org->count >= launch->core->limits.operations_per_org_max)
             return TAKE_LIMITED;
+        const struct flight *itself = map_get(&flights->by_operation, &candidate.operation_id);
         struct flight *holder = slot_holder(flights, &candidate);
         if (!holder) {
             const size_t before = flights->count;
             if (!launch_one(launch, &candidate))
                 return TAKE_LIMITED;
+            pass_row(flights, &candidate);
             if (flights->count > before)
                 return TAKE_LAUNCHED;
-        } else if (holder->cancelling || !uuid_equal(&holder->task.operation_id, &candidate.operation_id)) {
+        } else if (!itself || itself->cancelling) {
             wait_in(holder, &candidate);
         }
         place = candidate.number;
-        struct org_flights *passed = map_get(&flights->by_organization, organization_id);
-        if (passed && passed->place < place)
-            passed->place = place;
+        pass_row(flights, &candidate);
     }
 }
 

@@ -26,6 +26,7 @@ struct flight {
     bool cancelling;           /* the provisioner was told to give up; its answer does not count any more */
     bool reported;             /* an outcome has been accepted */
     struct waiting waiting[2]; /* an operation of the service, one of a backup */
+    bool others_wait;          /* more backups than one: they are found in the queue table when it lands */
     struct flight *previous, *next;
     atomic_int references; /* the core's and those of messages on the way to the provisioner's loop */
 };

@@ -116,11 +116,20 @@ static void begin_later(struct core *core, struct reeve_service *service, enum r
 {
     const struct operation_owner owner = owner_of(service);
     operation_begin(core, &owner, &service->operation, kind, pause_ms);
+    service->operation.desired = service->desired;
 }
 
 static void begin(struct core *core, struct reeve_service *service, enum reeve_operation_kind kind)
 {
     begin_later(core, service, kind, 0);
+}
+
+/* The next attempt is told what is wanted by now. */
+static void requeue(struct core *core, struct reeve_service *service)
+{
+    const struct operation_owner owner = owner_of(service);
+    operation_requeue(core, &owner, &service->operation);
+    service->operation.desired = service->desired;
 }
 
 static void configure(struct core *core, struct reeve_service *service)
@@ -509,9 +518,8 @@ void service_due(struct core *core, const struct reeve_uuid *organization_id, co
         return;
     }
     struct reeve_service *service = &edit.record;
-    const struct operation_owner owner = owner_of(service);
     if (service->operation.retry_at_ms && service->operation.retry_at_ms <= core->now_ms)
-        operation_requeue(core, &owner, &service->operation);
+        requeue(core, service);
     if (service->state == REEVE_SERVICE_STATE_RUNNING && service->backup_at_ms && service->backup_at_ms <= core->now_ms)
         scheduled_backup(core, &edit);
     if (service->state == REEVE_SERVICE_STATE_RUNNING && service->idle_at_ms && service->idle_at_ms <= core->now_ms)

@@ -176,7 +176,6 @@ static int take_backup(struct core *core, const struct reeve_service_create_para
                          backup->tier ? reeve_tier_name(backup->tier) : "none");
     service->restored_from = params->backup_id;
     service->restored_service = service_id;
-    backup_pin(core, &service_id, &params->backup_id, 1);
     return 0;
 }
 
@@ -263,6 +262,8 @@ int service_create(struct core *core, const struct reeve_request *request, struc
         r = tags_patch(core, &(struct reeve_tag_list){0}, &(struct reeve_tag_list){0}, &params->tags, &service->tags);
     if (r < 0)
         return r;
+    if (!reeve_uuid_is_nil(&service->restored_from)) /* a refusal must not hold it */
+        backup_pin(core, &service->restored_service, &service->restored_from, 1);
     make_endpoints(core, service);
     show_mysql(core, service);
     bool changed;

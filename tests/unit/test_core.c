@@ -460,6 +460,121 @@ static void test_a_backup_is_made_kept_and_deleted_when_its_retention_ends(void 
     assert_false(fixture_load_backup(f, &backup_id, &backup));
 }
 
+static void make_backup(struct fixture *f, struct reeve_uuid *ret_id)
+{
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_BACKUP_CREATE), 0);
+    *ret_id = f->result.answer.backup.id;
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+}
+
+static void delete_backup(struct fixture *f, const struct reeve_uuid *id)
+{
+    struct reeve_request request = {.command = REEVE_COMMAND_BACKUP_DELETE};
+    request.params.backup = (struct reeve_backup_params){
+        .organization_id = f->organization_id, .service_id = f->service_id, .backup_id = *id};
+    assert_int_equal(fixture_submit(f, &request), 0);
+}
+
+/* A program that was told the older settings may end after a restart, when the newer ones are known. */
+static void test_a_change_during_an_attempt_is_not_lost_with_the_engine(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_service service;
+    const struct reeve_uuid id = fixture_running(f);
+    rename_service(f, "second");
+    const uint64_t told = fixture_task(f, &id)->desired;
+    rename_service(f, "third");
+    fixture_restart(f, 10);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_CONFIGURE);
+    assert_int_equal(fixture_task(f, &id)->desired, told); /* it is the same attempt */
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.applied, told);
+    assert_int_equal(fixture_task(f, &id)->kind, REEVE_OPERATION_KIND_CONFIGURE);
+    assert_int_equal(fixture_task(f, &id)->desired, told + 1);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_true(fixture_load_service(f, &id, &service));
+    assert_int_equal(service.applied, service.desired);
+}
+
+static struct fixture_task *task_of(struct fixture *f, enum reeve_operation_kind kind,
+                                    const struct reeve_uuid *backup_id)
+{
+    for (size_t i = 0; i < f->task_count; i++) {
+        if (f->tasks[i].kind == kind && (!backup_id || uuid_equal(&f->tasks[i].backup_id, backup_id)))
+            return &f->tasks[i];
+    }
+    return NULL;
+}
+
+/* What is under way, or in its pause, does not wait for a place that becomes free. */
+static void test_a_deletion_that_failed_waits_for_its_pause(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_uuid ids[3];
+    fixture_running(f);
+    for (int i = 0; i < 3; i++)
+        make_backup(f, &ids[i]);
+    delete_backup(f, &ids[0]);
+    rename_service(f, "second");
+    rename_service(f, "third");
+    delete_backup(f, &ids[1]);
+    delete_backup(f, &ids[2]); /* one more than there is room for: the queue is looked through */
+    fixture_finish(f, task_of(f, REEVE_OPERATION_KIND_CONFIGURE, NULL), REEVE_OUTCOME_STATUS_DONE);
+    fixture_finish(f, task_of(f, REEVE_OPERATION_KIND_DELETE_BACKUP, &ids[0]), REEVE_OUTCOME_STATUS_RETRY);
+    fixture_finish(f, task_of(f, REEVE_OPERATION_KIND_CONFIGURE, NULL), REEVE_OUTCOME_STATUS_DONE);
+    assert_null(task_of(f, REEVE_OPERATION_KIND_DELETE_BACKUP, &ids[0]));
+    assert_non_null(task_of(f, REEVE_OPERATION_KIND_DELETE_BACKUP, &ids[1]));
+    assert_non_null(task_of(f, REEVE_OPERATION_KIND_DELETE_BACKUP, &ids[2]));
+    fixture_advance(f, f->core.limits.retry_min_ms);
+    assert_int_equal(task_of(f, REEVE_OPERATION_KIND_DELETE_BACKUP, &ids[0])->attempt, 2);
+}
+
+/* All of them wait for the one place that the service has, and none may be forgotten. */
+static void test_backups_that_wait_to_be_deleted_all_are(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_uuid ids[3], other;
+    struct reeve_backup backup;
+    const struct reeve_uuid id = fixture_running(f);
+    for (int i = 0; i < 3; i++)
+        make_backup(f, &ids[i]);
+    rename_service(f, "renamed");
+    struct fixture_task *configure = fixture_task(f, &id);
+    assert_int_equal(configure->kind, REEVE_OPERATION_KIND_CONFIGURE);
+    for (int i = 0; i < 3; i++)
+        delete_backup(f, &ids[i]);
+    assert_int_equal(fixture_command(f, REEVE_COMMAND_BACKUP_CREATE), 0);
+    other = f->result.answer.backup.id;
+    for (int i = 0; i < 5; i++)
+        finish(f, REEVE_OUTCOME_STATUS_DONE);
+    for (int i = 0; i < 3; i++)
+        assert_false(fixture_load_backup(f, &ids[i], &backup));
+    assert_true(fixture_load_backup(f, &other, &backup));
+    assert_int_equal(backup.state, REEVE_BACKUP_STATE_DONE);
+}
+
+static void test_a_restore_that_is_refused_does_not_hold_its_backup(void **state)
+{
+    struct fixture *f = *state;
+    fixture_running(f);
+    fixture_command(f, REEVE_COMMAND_BACKUP_CREATE);
+    const struct reeve_uuid backup_id = f->result.answer.backup.id;
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_CREATE};
+    request.params.service_create = (struct reeve_service_create_params){.organization_id = f->organization_id,
+                                                                         .name = reeve_str("copy"),
+                                                                         .provider = reeve_str("aws"),
+                                                                         .region = reeve_str("us-east-1"),
+                                                                         .tier = REEVE_TIER_PRODUCTION,
+                                                                         .backup_id = backup_id,
+                                                                         .password_hash = reeve_str("no hash")};
+    assert_int_equal(fixture_submit(f, &request), REEVE_ERROR_BAD_REQUEST);
+    struct reeve_backup backup;
+    assert_true(fixture_load_backup(f, &backup_id, &backup));
+    assert_int_equal(backup.restores, 0);
+}
+
 static void test_stop_ends_a_running_backup_in_error(void **state)
 {
     struct fixture *f = *state;
@@ -856,6 +971,10 @@ int main(void)
         STORY(test_a_service_that_is_lost_again_and_again_is_started_after_growing_pauses),
         STORY(test_a_pause_before_a_restart_ends_with_a_stop_and_survives_the_engine),
         STORY(test_a_backup_is_made_kept_and_deleted_when_its_retention_ends),
+        STORY(test_backups_that_wait_to_be_deleted_all_are),
+        STORY(test_a_deletion_that_failed_waits_for_its_pause),
+        STORY(test_a_change_during_an_attempt_is_not_lost_with_the_engine),
+        STORY(test_a_restore_that_is_refused_does_not_hold_its_backup),
         STORY(test_stop_ends_a_running_backup_in_error),
         STORY(test_a_change_during_a_backup_waits_for_it),
         STORY(test_scheduled_backups),
