@@ -31,7 +31,7 @@ BUILD    := build/$(FLAVOUR)
 # The release flavour is what people use: its results stand directly in build/.
 OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
 
-ENGINE_PACKAGES   := lmdb msgpack libuv libsodium nettle
+ENGINE_PACKAGES   := lmdb msgpack libuv libsodium nettle libisal
 FRONTEND_PACKAGES := jansson inih libmicrohttpd gnutls zlib
 TEST_PACKAGES     := cmocka
 

@@ -76,7 +76,7 @@ bool core_load(struct core *core, enum store_table table, const struct store_key
             core_fault(core, error);
         return false;
     }
-    /* The page may be rewritten by the next change of this batch. */
+    /* Answers are looked at when the batch has long ended. */
     value = core_copy(core, value);
     const int r = codec_decode_stored(type, value.data, value.size, core->arena, ret_record);
     if (r < 0) {
@@ -87,16 +87,27 @@ bool core_load(struct core *core, enum store_table table, const struct store_key
     return r == 0;
 }
 
-void core_save(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
-               const void *record)
+static bool encode(struct core *core, const struct record_type *type, const void *record)
 {
     buffer_reset(&core->scratch);
     codec_encode_stored(type, record, &core->scratch);
-    if (core->scratch.failed) {
+    if (core->scratch.failed)
         core_fault(core, -REEVE_ERROR_NO_MEMORY);
-        return;
-    }
-    store_put(core->store, table, key, core->scratch.data, core->scratch.size);
+    return !core->scratch.failed;
+}
+
+void core_save(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
+               const void *record)
+{
+    if (encode(core, type, record))
+        store_put(core->store, table, key, core->scratch.data, core->scratch.size);
+}
+
+void core_insert(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
+                 const void *record)
+{
+    if (encode(core, type, record))
+        store_insert(core->store, table, key, core->scratch.data, core->scratch.size);
 }
 
 struct action *core_action(struct core *core, int kind)
@@ -123,7 +134,7 @@ void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enu
         store_delete(core->store, TABLE_DUE, &key);
     put_be64(key.bytes, after_ms);
     if (after_ms)
-        store_put(core->store, TABLE_DUE, &key, NULL, 0);
+        store_insert(core->store, TABLE_DUE, &key, NULL, 0);
 }
 
 /* ---- Opening ---- */
@@ -173,9 +184,9 @@ static void restore_counters(struct core *core, uint64_t now_ms)
     struct store_item item;
     core->opened_ms = now_ms;
     if (store_last(core->store, TABLE_EVENTS, &item) && item.key_size == 8) {
-        core->sequence = get_be64(item.key);
+        core->next.sequence = get_be64(item.key);
         if (store_seek(core->store, TABLE_EVENTS, &(struct store_key){0}, &item) && item.key_size == 8)
-            core->event_count = core->sequence - get_be64(item.key) + 1;
+            core->next.event_count = core->next.sequence - get_be64(item.key) + 1;
     }
     /* The newest place in the queue: the last row of each organization that has any. */
     struct store_key from = {0};
@@ -186,7 +197,7 @@ static void restore_counters(struct core *core, uint64_t now_ms)
         from = key_after_prefix(prefix);
         for (;;) {
             const uint64_t number = get_be64(item.key + 16);
-            core->queue_number = number > core->queue_number ? number : core->queue_number;
+            core->next.queue_number = number > core->next.queue_number ? number : core->next.queue_number;
             struct store_key next = key_queue(&(struct reeve_uuid){0}, number + 1);
             memcpy(next.bytes, prefix.bytes, 16);
             if (!store_seek(core->store, TABLE_QUEUE, &next, &item) || memcmp(item.key, prefix.bytes, 16) != 0)
@@ -210,26 +221,24 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
 {
     if (sodium_init() < 0)
         return error_set(ret_error, REEVE_ERROR_INTERNAL, NULL, "the random source of the system does not work");
-    int r;
-    do {
-        r = store_begin(core->store);
-        if (r < 0)
-            return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
-        r = check_schema(core, now_ms, ret_error);
-        if (r == 0)
-            r = load_state_counts(core, ret_error);
-        /* What the store could not take is the commit's to tell: the map may only have to grow. */
-        if (r < 0 && store_batch_error(core->store) == 0) {
-            store_abort(core->store);
-            return r;
-        }
-        restore_counters(core, now_ms);
-        crash_point(CRASH_OPENING);
-        r = store_commit(core->store);
-    } while (r == STORE_GROWN);
+    int r = store_begin(core->store);
     if (r < 0)
         return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
-    core->stats.last_sequence = core->sequence;
+    core->next = (struct core_counters){0};
+    r = check_schema(core, now_ms, ret_error);
+    if (r == 0)
+        r = load_state_counts(core, ret_error);
+    if (r < 0) {
+        store_abort(core->store);
+        return r;
+    }
+    restore_counters(core, now_ms);
+    crash_point(CRASH_OPENING);
+    r = store_commit(core->store);
+    if (r < 0)
+        return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
+    core->sealed = core->durable = core->next;
+    core->stats.last_sequence = core->durable.sequence;
     return 0;
 }
 
@@ -250,16 +259,12 @@ int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t
     core->mono_ms = mono_ms;
     memcpy(core->seed, seed, CORE_SEED_SIZE);
     core->random_used = 0;
-    core->next_sequence = core->sequence;
-    core->next_queue_number = core->queue_number;
-    core->next_event_count = core->event_count;
-    core->next_state_counts = core->state_counts;
-    core->next_state_counts_changed = false;
+    core->next = core->sealed;
+    core->state_counts_changed = false;
     core->keys_changed = false;
     core->actions_first = core->actions_last = NULL;
     map_clear(&core->organizations);
     core->fault = 0;
-    core->overdue_spent = false;
     core->delta = (struct reeve_stats){0};
     return store_begin(core->store);
 }
@@ -269,34 +274,34 @@ void core_probe(struct core *core)
     note_number(core, "recovered_ms", core->now_ms);
 }
 
-static void add_counters(struct core *core)
+static void add_counters(struct core *core, const struct reeve_stats *delta)
 {
-#define SUM_COUNTER(c_name) core->stats.c_name += core->delta.c_name;
+#define SUM_COUNTER(c_name) core->stats.c_name += delta->c_name;
 #define SUM_GAUGE(c_name)
 #define COUNTER(c_name, name, kind, text) SUM_##kind(c_name)
 #define COUNTER_BY(c_name, name, enum, text)                                                                           \
     for (unsigned i = 0; i < REEVE_##enum##_COUNT; i++)                                                                \
-        core->stats.c_name[i] += core->delta.c_name[i];
+        core->stats.c_name[i] += delta->c_name[i];
 #include "counters.def"
-    core->stats.last_sequence = core->sequence;
+    core->stats.last_sequence = core->durable.sequence;
     core->stats.operations_inflight = core->flights.count;
 }
 
 /* Old events make room for new ones, two for one until the log is as short as it should be. */
 static void trim_events(struct core *core)
 {
-    uint64_t room = 2 * (core->next_sequence - core->sequence) + 8;
+    uint64_t room = 2 * (core->next.sequence - core->sealed.sequence) + 8;
     struct store_item item;
-    while (core->next_event_count > core->limits.events_max && room-- > 0) {
-        const struct store_key first = key_number(core->next_sequence - core->next_event_count + 1);
+    while (core->next.event_count > core->limits.events_max && room-- > 0) {
+        const struct store_key first = key_number(core->next.sequence - core->next.event_count + 1);
         if (!store_seek(core->store, TABLE_EVENTS, &first, &item))
             break;
         store_delete(core->store, TABLE_EVENTS, &first);
-        core->next_event_count--;
+        core->next.event_count--;
     }
 }
 
-int core_commit(struct core *core)
+int core_seal(struct core *core, bool wait, struct core_batch *ret_batch)
 {
     organizations_flush(core);
     trim_events(core);
@@ -306,34 +311,60 @@ int core_commit(struct core *core)
         store_abort(core->store);
         return core->fault;
     }
-    const int r = store_commit(core->store);
-    if (r != 0)
+    const int r = store_seal(core->store, wait, &ret_batch->number);
+    if (r < 0)
         return r;
-    core->sequence = core->next_sequence;
-    core->queue_number = core->next_queue_number;
-    core->event_count = core->next_event_count;
-    core->state_counts = core->next_state_counts;
-    if (core->overdue_spent)
-        core->overdue_mono_ms = core->mono_ms;
-    add_counters(core);
+    core->sealed = core->next;
+    ret_batch->counters = core->sealed;
+    ret_batch->delta = core->delta;
+    ret_batch->actions = core->actions_first;
+    ret_batch->keys_changed = core->keys_changed;
     return 0;
+}
+
+void core_settle(struct core *core, const struct core_batch *batch)
+{
+    core->durable = batch->counters;
+    add_counters(core, &batch->delta);
+}
+
+void core_roll_back(struct core *core)
+{
+    core->sealed = core->durable;
+    flights_roll_back(core);
+}
+
+int core_commit(struct core *core)
+{
+    uint64_t durable;
+    core->committed.actions = NULL;
+    int r = core_seal(core, true, &core->committed);
+    if (r == 0) {
+        store_wait(core->store);
+        r = store_settle(core->store, &durable);
+    }
+    if (r < 0)
+        core_roll_back(core);
+    else
+        core_settle(core, &core->committed);
+    return r;
+}
+
+void core_dispatch(struct core *core)
+{
+    core_dispatch_batch(core, &core->committed);
+    core->committed.actions = NULL;
 }
 
 /* ---- Events ---- */
 
 void event_append(struct core *core, struct reeve_event *event)
 {
-    event->sequence = ++core->next_sequence;
+    event->sequence = ++core->next.sequence;
     event->at_ms = core->now_ms;
-    core->next_event_count++;
+    core->next.event_count++;
     core->delta.events++;
     core->delta.transitions_by_type[event->type]++;
-    buffer_reset(&core->scratch);
-    codec_encode_stored(&record_type_event, event, &core->scratch);
-    if (core->scratch.failed) {
-        core_fault(core, -REEVE_ERROR_NO_MEMORY);
-        return;
-    }
     const struct store_key key = key_number(event->sequence);
-    store_append(core->store, TABLE_EVENTS, &key, core->scratch.data, core->scratch.size);
+    core_insert(core, TABLE_EVENTS, &key, &record_type_event, event);
 }

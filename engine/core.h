@@ -2,10 +2,10 @@
  * the store in batches. Time and randomness come in as arguments; nothing here reads a clock, a socket or a file, so
  * that a simulator can drive the very same code.
  *
- *     core_begin -> core_request / core_report / core_due ... -> core_commit -> core_dispatch
+ *     core_begin -> core_request / core_report / core_due ... -> core_seal -> core_settle -> core_dispatch
  *
- * Until core_commit() has returned 0 nothing in memory has changed either, but for what core_begin() resets: a batch
- * that could not be made durable has not happened, and can be made again.
+ * A sealed batch is what the next one is built on, while it is being flushed. It is settled once it is durable; what
+ * could not be made durable has not happened: core_roll_back() goes back to what is, and it can be made again.
  */
 #ifndef REEVE_CORE_H
 #define REEVE_CORE_H
@@ -76,6 +76,24 @@ struct flights {
     struct reeve_uuid turn; /* the organization served last */
 };
 
+/* Numbers that go on from batch to batch. */
+struct core_counters {
+    uint64_t sequence;     /* newest event */
+    uint64_t queue_number; /* newest place in the dispatch queue */
+    uint64_t event_count;
+    struct reeve_state_counts state_counts;
+    uint64_t overdue_mono_ms; /* when timers from before the start last fired */
+};
+
+/* A batch on its way to disk. */
+struct core_batch {
+    uint64_t number; /* of the store's batch that must be durable */
+    struct core_counters counters;
+    struct reeve_stats delta;
+    struct action *actions;
+    bool keys_changed; /* what is remembered of keys no longer counts */
+};
+
 struct core {
     struct store *store;
     struct reeve_limits limits;
@@ -84,11 +102,7 @@ struct core {
     enum reeve_log_level log_level;
     struct core_hooks hooks;
 
-    /* durable counters, as of the last commit */
-    uint64_t sequence;     /* newest event */
-    uint64_t queue_number; /* newest place in the dispatch queue */
-    uint64_t event_count;
-    struct reeve_state_counts state_counts;
+    struct core_counters sealed, durable; /* as of the newest batch that is so */
     uint64_t opened_ms;
 
     /* this batch */
@@ -97,18 +111,15 @@ struct core {
     uint64_t now_ms, mono_ms;
     uint8_t seed[CORE_SEED_SIZE];
     uint32_t random_used;
-    uint64_t next_sequence, next_queue_number, next_event_count;
-    struct reeve_state_counts next_state_counts;
-    bool next_state_counts_changed;
-    bool keys_changed; /* what is remembered of keys no longer counts */
-    struct action *actions_first, *actions_last;
+    struct core_counters next; /* `sealed`, with this batch */
+    bool state_counts_changed, keys_changed;
+    struct action *actions_first, *actions_last; /* to do once this batch is durable */
     struct map organizations; /* organization id -> struct reeve_organization in the arena, read or changed */
     int fault;                /* the first fault (not refusal) in this batch */
     struct reeve_stats delta; /* counters of this batch */
-    bool overdue_spent;       /* timers from before the start have fired in this batch */
 
-    uint64_t overdue_mono_ms; /* when such timers last fired */
-    uint64_t next_due_ms;     /* when the next timer of the store is due; UINT64_MAX: none */
+    uint64_t next_due_ms;        /* when the next timer of the store is due; UINT64_MAX: none */
+    struct core_batch committed; /* by core_commit() */
 
     struct flights flights;
     struct reeve_stats stats; /* sums over durable batches */
@@ -127,9 +138,16 @@ void core_report(struct core *core, struct report *report);
 void core_due(struct core *core);
 /* Write something in any case: a batch that has nothing to write proves nothing about a store that could not. */
 void core_probe(struct core *core);
-/* 0, STORE_GROWN (make the batch again) or a negative code (nothing has happened). */
+/* The batch is complete and on its way to disk: `wait` as for store_seal(). Negative: it has not happened. */
+int core_seal(struct core *core, bool wait, struct core_batch *ret_batch);
+/* It is durable. In the order they were sealed in. */
+void core_settle(struct core *core, const struct core_batch *batch);
+/* Start what may be started, cancel what is not wanted; once the batch is settled. */
+void core_dispatch_batch(struct core *core, const struct core_batch *batch);
+/* What has been sealed and not settled has not happened. */
+void core_roll_back(struct core *core);
+/* Seal, wait, settle: 0, or a negative code (nothing has happened); and what follows from it. */
 int core_commit(struct core *core);
-/* Start what may be started, cancel what is not wanted; after a commit. */
 void core_dispatch(struct core *core);
 /* Monotonic time of the next deadline of an attempt and engine time of the next due row; UINT64_MAX: none. */
 void core_next_due(const struct core *core, uint64_t *ret_mono_ms, uint64_t *ret_now_ms);
@@ -150,6 +168,9 @@ bool core_load(struct core *core, enum store_table table, const struct store_key
                void *ret_record);
 void core_save(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
                const void *record);
+/* The same for a key that is new. */
+void core_insert(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
+                 const void *record);
 struct action *core_action(struct core *core, int kind);
 /* Move a row of the due table or the queue from one place to another; 0 is no place. */
 void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enum due_kind kind,

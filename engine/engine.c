@@ -12,6 +12,7 @@
 #define ARENA_SIZE (256 * 1024)
 #define FAILURE_PAUSE_MS 500
 #define TIMER_MAX_MS 3600000
+#define UNSETTLED_MAX 2
 
 void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const char *line)
 {
@@ -90,6 +91,7 @@ static struct report *join_reports(struct report *kept, struct report *fresh)
 static void take_reload(struct reeve_engine *engine)
 {
     pthread_mutex_lock(&engine->state_lock);
+    engine->due |= engine->reload_wanted;
     if (engine->reload_wanted) {
         engine->core.limits = engine->pending_limits;
         catalogue_free(engine->catalogue);
@@ -112,38 +114,32 @@ static void count_in(struct reeve_histogram *histogram, uint64_t value)
     histogram->count++;
 }
 
-/* Apply everything and make it durable. */
-static int make_durable(struct reeve_engine *engine, struct batch *batch, const struct inbox_items *items)
+/* Apply everything; from here on it is on its way to disk. */
+static int make_batch(struct reeve_engine *engine, struct batch *batch)
 {
+    struct core *core = &engine->core;
     uint8_t seed[CORE_SEED_SIZE];
     randombytes_buf(seed, sizeof seed);
     const uint64_t mono_ns = clock_mono_ns();
     const uint64_t now_ms = clock_advance(&engine->clock, clock_wall_ns(), mono_ns) / 1000000;
-    int r;
-    do {
-        arena_reset(&batch->arena);
-        r = core_begin(&engine->core, &batch->arena, now_ms, mono_ns / 1000000, seed);
-        if (r < 0)
-            break;
-        if (engine->failing)
-            core_probe(&engine->core);
-        for (struct report *report = items->reports; report; report = report->next)
-            core_report(&engine->core, report);
-        for (struct reeve_request *request = items->requests; request; request = request->internal.next) {
-            request->internal.result = core_request(&engine->core, request);
-            crash_point(CRASH_BATCH);
-        }
-        core_due(&engine->core);
-        crash_point(CRASH_COMMITTING);
-        const uint64_t before_ns = clock_mono_ns();
-        r = core_commit(&engine->core);
-        const uint64_t commit_ns = clock_mono_ns() - before_ns;
-        engine->core.stats.commit_ns += commit_ns;
-        if (r == 0)
-            count_in(&engine->core.stats.commit_us, commit_ns / 1000);
-    } while (r == STORE_GROWN);
+    arena_reset(&batch->arena);
+    const int r = core_begin(core, &batch->arena, now_ms, mono_ns / 1000000, seed);
     sodium_memzero(seed, sizeof seed);
-    return r;
+    if (r < 0)
+        return r;
+    if (engine->failing)
+        core_probe(core);
+    for (struct report *report = batch->items.reports; report; report = report->next)
+        core_report(core, report);
+    for (struct reeve_request *request = batch->items.requests; request; request = request->internal.next) {
+        request->internal.result = core_request(core, request);
+        crash_point(CRASH_BATCH);
+    }
+    core_due(core);
+    crash_point(CRASH_COMMITTING);
+    batch->sealed_ns = clock_mono_ns();
+    /* Where nobody waits for the next batch, flushing on this thread saves two hops. */
+    return core_seal(core, engine->unsettled_count == 0 && inbox_is_empty(&engine->inbox), &batch->core);
 }
 
 static void refuse_all(struct batch *batch, struct reeve_request *requests, const struct reeve_error *error)
@@ -158,7 +154,8 @@ static void refuse_all(struct batch *batch, struct reeve_request *requests, cons
         requests->internal.result = result ? result : &out_of_memory;
 }
 
-static void batch_failed(struct reeve_engine *engine, struct batch *batch, struct inbox_items *items, int r)
+/* It has not happened: who asked is told, and what provisioners have reported comes again. */
+static void batch_failed(struct reeve_engine *engine, struct batch *batch, int r)
 {
     struct reeve_error error;
     const char *reason = store_failure(engine->store);
@@ -172,18 +169,24 @@ static void batch_failed(struct reeve_engine *engine, struct batch *batch, struc
                  error.message);
     engine->failing = true;
     engine->core.stats.commit_failures++;
-    refuse_all(batch, items->requests, &error);
+    refuse_all(batch, batch->items.requests, &error);
     if (r == -REEVE_ERROR_STORE_DAMAGED) { /* trying again would find the same */
-        free_reports(items->reports);
-        items->reports = NULL;
+        free_reports(batch->items.reports);
+        batch->items.reports = NULL;
     }
-    engine->kept_reports = items->reports;
+    engine->kept_reports = join_reports(engine->kept_reports, batch->items.reports);
+    /* What is remembered of keys, too: what is on disk is not known until it has been looked at again. */
+    atomic_fetch_add(&engine->key_epoch, 1);
+    atomic_store(&engine->refusing, true);
 }
 
-static void count_batch(struct reeve_engine *engine, const struct inbox_items *items)
+static void count_batch(struct reeve_engine *engine, const struct batch *batch)
 {
     struct reeve_stats *stats = &engine->core.stats;
-    const uint64_t inputs = items->request_count + items->report_count;
+    const uint64_t inputs = batch->items.request_count + batch->items.report_count;
+    const uint64_t commit_ns = clock_mono_ns() - batch->sealed_ns;
+    stats->commit_ns += commit_ns;
+    count_in(&stats->commit_us, commit_ns / 1000);
     stats->batches++;
     stats->batch_inputs += inputs;
     count_in(&stats->batch_size, inputs);
@@ -199,11 +202,21 @@ static void publish_stats(struct reeve_engine *engine)
     stats->store_puts = store.puts;
     stats->store_deletes = store.deletes;
     stats->store_bytes = store.bytes;
+    stats->journal_bytes = store.journal_bytes;
+    stats->journal_flushes = store.flushes;
+    stats->journal_held_bytes = store.journal_held_bytes;
+    stats->journal_file_bytes = store.journal_file_bytes;
+    stats->table_bytes = store.table_bytes;
+    stats->checkpoints = store.checkpoints;
+    stats->checkpoint_failures = store.checkpoint_failures;
+    stats->checkpoint_puts = store.checkpoint_puts;
+    stats->checkpoint_ns = store.checkpoint_ns;
+    stats->checkpoint_lag = store.checkpoint_lag;
     stats->map_bytes = store.map_bytes;
     stats->map_used_bytes = store.map_used_bytes;
     pthread_mutex_lock(&engine->state_lock);
     engine->stats = *stats;
-    engine->state_counts = engine->core.state_counts;
+    engine->state_counts = engine->core.durable.state_counts;
     engine->limits = engine->core.limits;
     engine->shown_clock = engine->clock;
     pthread_mutex_unlock(&engine->state_lock);
@@ -230,52 +243,138 @@ static void set_timer(struct reeve_engine *engine)
     uv_timer_start(&engine->timer, on_timer, wait_ms, 0);
 }
 
-/* One turn of the engine. The order is the promise: commit, replies, events, effects, next timer. */
+/* A durable batch. The order is the promise: replies, events, effects, next timer. */
+static void finish_batch(struct reeve_engine *engine, struct batch *batch)
+{
+    core_settle(&engine->core, &batch->core);
+    /* What is remembered of keys ends before anybody has the answer. */
+    if (batch->core.keys_changed || engine->failing)
+        atomic_fetch_add(&engine->key_epoch, 1);
+    if (engine->failing)
+        core_log(&engine->core, REEVE_LOG_INFO, "the store can write again");
+    engine->failing = false;
+    count_batch(engine, batch);
+    free_reports(batch->items.reports);
+    atomic_store(&engine->published, engine->core.durable.sequence);
+    crash_point(CRASH_COMMITTED);
+    atomic_store(&engine->refusing, false);
+    publish_stats(engine); /* who has the answer finds it counted */
+    clients_deliver(engine, batch, batch->items.requests);
+    crash_point(CRASH_REPLIED);
+    clients_notify(engine);
+    crash_point(CRASH_DISPATCHING);
+    core_dispatch_batch(&engine->core, &batch->core);
+    crash_point(CRASH_DISPATCHED);
+    batch_release(batch);
+}
+
+static struct batch *take_unsettled(struct reeve_engine *engine)
+{
+    struct batch *batch = engine->unsettled_first;
+    engine->unsettled_first = batch->next;
+    if (!engine->unsettled_first)
+        engine->unsettled_last = NULL;
+    engine->unsettled_count--;
+    return batch;
+}
+
+static void refuse_batch(struct reeve_engine *engine, struct batch *batch, int r)
+{
+    batch_failed(engine, batch, r);
+    publish_stats(engine);
+    clients_deliver(engine, batch, batch->items.requests);
+    batch_release(batch);
+}
+
+/* What has become durable is finished, in order; when flushing fails, the rest has not happened. */
+static void settle(struct reeve_engine *engine)
+{
+    uint64_t durable;
+    if (!engine->unsettled_first)
+        return;
+    const int r = store_settle(engine->store, &durable);
+    while (engine->unsettled_first && engine->unsettled_first->core.number <= durable)
+        finish_batch(engine, take_unsettled(engine));
+    if (r < 0) {
+        core_roll_back(&engine->core);
+        while (engine->unsettled_first)
+            refuse_batch(engine, take_unsettled(engine), r);
+    }
+    set_timer(engine);
+}
+
+static void settle_all(struct reeve_engine *engine)
+{
+    if (engine->unsettled_first)
+        store_wait(engine->store);
+    settle(engine);
+}
+
+/* Everything that has come in, or is due. */
 static void run_batch(struct reeve_engine *engine)
 {
-    struct inbox_items items;
-    take_reload(engine);
-    inbox_take(&engine->inbox, (size_t)engine->core.limits.batch_max, &items);
-    items.reports = join_reports(engine->kept_reports, items.reports);
-    engine->kept_reports = NULL;
     struct batch *batch = batch_take(engine);
     if (!batch)
         abort(); /* without 300 bytes nobody could even be told */
-
-    const int r = make_durable(engine, batch, &items);
-    /* What is remembered of keys ends before anybody has the answer. What a failed batch left behind is not known until
-     * the store has been opened again. */
-    if (engine->core.keys_changed || engine->failing || r < 0)
-        atomic_fetch_add(&engine->key_epoch, 1);
+    inbox_take(&engine->inbox, (size_t)engine->core.limits.batch_max, &batch->items);
+    batch->items.reports = join_reports(engine->kept_reports, batch->items.reports);
+    engine->kept_reports = NULL;
+    engine->due = false;
+    const int r = make_batch(engine, batch);
     if (r < 0) {
-        batch_failed(engine, batch, &items, r);
-    } else {
-        if (engine->failing)
-            core_log(&engine->core, REEVE_LOG_INFO, "the store can write again");
-        engine->failing = false;
-        count_batch(engine, &items);
-        free_reports(items.reports);
-        atomic_store(&engine->published, engine->core.sequence);
-        crash_point(CRASH_COMMITTED);
+        settle_all(engine); /* in order: what was sealed before may still come about */
+        core_roll_back(&engine->core);
+        refuse_batch(engine, batch, r);
+        set_timer(engine);
+        return;
     }
-    atomic_store(&engine->refusing, engine->failing);
-    publish_stats(engine); /* who has the answer finds it counted */
-    clients_deliver(engine, batch, items.requests);
-    if (r == 0) {
-        crash_point(CRASH_REPLIED);
-        clients_notify(engine);
-        crash_point(CRASH_DISPATCHING);
-        core_dispatch(&engine->core);
-        crash_point(CRASH_DISPATCHED);
-    }
-    publish_stats(engine);
-    set_timer(engine);
-    batch_release(batch);
+    batch->next = NULL;
+    *(engine->unsettled_last ? &engine->unsettled_last->next : &engine->unsettled_first) = batch;
+    engine->unsettled_last = batch;
+    engine->unsettled_count++;
+    settle(engine);
+}
+
+static void tell_of_checkpoints(struct reeve_engine *engine)
+{
+    const uint64_t failures = engine->core.stats.checkpoint_failures;
+    char reason[256];
+    if (failures == engine->checkpoint_failures)
+        return;
+    store_checkpoint_failure(engine->store, reason);
+    if (engine->checkpoint_failures == 0 || reason[0] == '\0')
+        core_log(&engine->core, REEVE_LOG_WARNING,
+                 "a checkpoint failed and is tried again, the journal grows meanwhile: %s",
+                 reason[0] ? reason : "it has succeeded by now");
+    engine->checkpoint_failures = failures;
+}
+
+/* One turn of the engine. */
+static void run_turn(struct reeve_engine *engine)
+{
+    settle(engine);
+    take_reload(engine);
+    tell_of_checkpoints(engine);
+    if (!engine->due && !engine->kept_reports && inbox_is_empty(&engine->inbox))
+        return;
+    /* The next batch grows while two are on their way; it is woken when one has come home. */
+    if (engine->unsettled_count >= UNSETTLED_MAX || store_room(engine->store) == STORE_WAIT)
+        return;
+    run_batch(engine);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
-    run_batch(timer->data);
+    struct reeve_engine *engine = timer->data;
+    engine->due = true;
+    run_turn(engine);
+}
+
+static void on_settled(void *arg)
+{
+    struct reeve_engine *engine = arg;
+    if (atomic_load(&engine->listening))
+        inbox_wake(&engine->inbox);
 }
 
 static void on_wake(uv_async_t *wake)
@@ -286,17 +385,12 @@ static void on_wake(uv_async_t *wake)
         crash_point(CRASH_CLOSING);
     if (closing)
         engine->core.hooks.has_provisioner = false; /* what is not in flight by now waits for the next opening */
-    run_batch(engine);
-    if (!closing)
+    run_turn(engine);
+    if (!closing || engine->unsettled_first)
         return;
-    pthread_mutex_lock(&engine->inbox.lock);
-    const bool empty = engine->inbox.request_count == 0 && engine->inbox.report_count == 0;
-    engine->inbox.signalled |= empty; /* provisioners may still report, and there is nobody to wake any more */
-    pthread_mutex_unlock(&engine->inbox.lock);
-    if (!empty) {
-        uv_async_send(wake);
+    /* Provisioners may still report, and there is nobody to wake any more. */
+    if (!inbox_close(&engine->inbox))
         return;
-    }
     uv_close((uv_handle_t *)&engine->timer, NULL);
     uv_close((uv_handle_t *)wake, NULL);
 }
@@ -382,7 +476,13 @@ static int open_core(struct reeve_engine *engine, const struct reeve_options *op
     if (r == 0)
         r = store_open(&(struct store_options){.directory = options->data_dir,
                                                .map_initial_bytes = core->limits.map_initial_bytes,
-                                               .map_max_bytes = core->limits.map_max_bytes},
+                                               .map_max_bytes = core->limits.map_max_bytes,
+                                               .journal_segment_bytes = core->limits.journal_segment_bytes,
+                                               .journal_max_bytes = core->limits.journal_max_bytes,
+                                               .table_max_bytes = core->limits.table_max_bytes,
+                                               .checkpoint_ms = core->limits.checkpoint_ms,
+                                               .on_settled = on_settled,
+                                               .arg = engine},
                        &engine->store, ret_error);
     if (r < 0)
         return r;
@@ -398,7 +498,7 @@ static int open_core(struct reeve_engine *engine, const struct reeve_options *op
                                       .log = log_hook};
     clock_start(&engine->clock, clock_wall_ns(), clock_mono_ns(), last_event_ns(engine->store));
     r = core_init(core, engine->clock.now_ns / 1000000, ret_error);
-    atomic_store(&engine->published, core->sequence);
+    atomic_store(&engine->published, core->durable.sequence);
     publish_stats(engine);
     return r;
 }
@@ -416,6 +516,8 @@ static int open_loop(struct reeve_engine *engine, struct reeve_error *ret_error)
     engine->wake.data = engine->timer.data = engine;
     inbox_init(&engine->inbox, &engine->wake, (size_t)engine->core.limits.queue_capacity,
                (size_t)engine->core.limits.operations_max * 4 + 1024);
+    engine->due = true; /* what was under way before starts with the first batch */
+    atomic_store(&engine->listening, true);
     return 0;
 }
 
@@ -488,6 +590,7 @@ int reeve_open(const struct reeve_options *options, struct reeve_engine **ret_en
     if (r < 0) {
         *ret_engine = NULL;
         provisioner_close(engine);
+        store_mute(engine->store);
         uv_close((uv_handle_t *)&engine->wake, NULL);
         uv_close((uv_handle_t *)&engine->timer, NULL);
         uv_run(&engine->loop, UV_RUN_DEFAULT);
@@ -513,6 +616,7 @@ void reeve_close(struct reeve_engine *engine)
     assert(r == 0);
     (void)r;
     provisioner_close(engine);
+    store_mute(engine->store);
     struct inbox_items items;
     inbox_take(&engine->inbox, SIZE_MAX, &items);
     free_reports(items.reports); /* came after the last batch: the operation is dispatched again when opened */

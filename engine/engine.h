@@ -11,12 +11,17 @@
 #include "flight.h"
 #include "inbox.h"
 
-/* The memory of one batch. Answers live in it until the last client has seen them. */
+/* One batch and its memory. Answers live in it until the last client has seen them. */
 struct batch {
     struct arena arena;
     atomic_int references;
-    struct batch *next;
+    struct batch *next; /* of the spare ones, or of those on their way to disk */
     struct reeve_engine *engine;
+
+    /* the engine's thread, until it is durable or has failed */
+    struct inbox_items items;
+    struct core_batch core;
+    uint64_t sealed_ns;
 };
 
 struct mailbox;
@@ -50,13 +55,17 @@ struct reeve_engine {
     struct core core;
     struct catalogue *catalogue;
     struct steady_clock clock;
-    struct report *kept_reports; /* of a batch that could not be made durable: they come again */
+    struct report *kept_reports;                    /* of a batch that could not be made durable: they come again */
+    struct batch *unsettled_first, *unsettled_last; /* on their way to disk, in order */
+    unsigned unsettled_count;
+    bool due; /* a timer has fired, or something else is to be looked at */
     bool failing;
+    uint64_t checkpoint_failures; /* that have been told */
     uv_loop_t loop;
     uv_async_t wake;
     uv_timer_t timer;
     uv_thread_t thread;
-    atomic_bool closing;
+    atomic_bool closing, listening;
 
     struct reeve_provisioner provisioner;
     struct mailbox *mailbox; /* to the provisioner's loop; NULL: it is called on the engine's thread */

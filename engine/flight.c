@@ -305,6 +305,7 @@ static void cancel(struct core *core, struct flight *flight)
         return;
     unlist(&core->flights, flight);
     flight->cancelling = true;
+    flight->overdue = false;
     flight->deadline_mono_ms = core->mono_ms + core->limits.cancel_grace_ms;
     list_insert(&core->flights.cancelling_first, &core->flights.cancelling_last, flight);
     core->hooks.cancel(core->hooks.arg, flight);
@@ -433,10 +434,10 @@ static void work_off_backlog(struct launch *launch)
     }
 }
 
-void core_dispatch(struct core *core)
+void core_dispatch_batch(struct core *core, const struct core_batch *batch)
 {
     struct launch launch = {.core = core};
-    for (struct action *action = core->actions_first; action; action = action->next) {
+    for (struct action *action = batch->actions; action; action = action->next) {
         if (action->kind == ACTION_LAND) {
             land(&launch, action->flight);
         } else if (action->kind == ACTION_CANCEL) {
@@ -445,11 +446,10 @@ void core_dispatch(struct core *core)
                 cancel(core, flight);
         }
     }
-    for (struct action *action = core->actions_first; action; action = action->next) {
+    for (struct action *action = batch->actions; action; action = action->next) {
         if (action->kind == ACTION_OFFER)
             offer(&launch, action);
     }
-    core->actions_first = core->actions_last = NULL;
     if (core->flights.backlog && core->hooks.has_provisioner)
         work_off_backlog(&launch);
     launch_finish(&launch);
@@ -469,8 +469,9 @@ void flights_due(struct core *core)
 {
     struct flight *flight = core->flights.flying_first;
     for (; flight && flight->deadline_mono_ms <= core->mono_ms; flight = flight->next) {
-        if (flight->reported)
+        if (flight->reported || flight->overdue)
             continue;
+        flight->overdue = true;
         core->delta.operations_timeout++;
         const struct reeve_outcome outcome = {.status = REEVE_OUTCOME_STATUS_RETRY,
                                               .code = reeve_str("timeout"),
@@ -482,21 +483,35 @@ void flights_due(struct core *core)
     }
     flight = core->flights.cancelling_first;
     for (; flight && flight->deadline_mono_ms <= core->mono_ms; flight = flight->next) {
-        if (flight->reported)
+        if (flight->reported || flight->overdue)
             continue;
+        flight->overdue = true;
         core_log(core, REEVE_LOG_WARNING, "a cancelled attempt did not end in time and is given up");
         land_later(core, flight);
     }
 }
 
+/* What is overdue comes to its end with a batch that is on its way. */
+static uint64_t next_deadline(const struct flight *flight)
+{
+    while (flight && flight->overdue)
+        flight = flight->next;
+    return flight ? flight->deadline_mono_ms : UINT64_MAX;
+}
+
 uint64_t flights_next_deadline(const struct core *core)
 {
-    uint64_t next = UINT64_MAX;
-    if (core->flights.flying_first)
-        next = core->flights.flying_first->deadline_mono_ms;
-    if (core->flights.cancelling_first && core->flights.cancelling_first->deadline_mono_ms < next)
-        next = core->flights.cancelling_first->deadline_mono_ms;
-    return next;
+    const uint64_t flying = next_deadline(core->flights.flying_first);
+    const uint64_t cancelling = next_deadline(core->flights.cancelling_first);
+    return flying < cancelling ? flying : cancelling;
+}
+
+void flights_roll_back(struct core *core)
+{
+    for (struct flight *flight = core->flights.flying_first; flight; flight = flight->next)
+        flight->overdue = false;
+    for (struct flight *flight = core->flights.cancelling_first; flight; flight = flight->next)
+        flight->overdue = false;
 }
 
 static void take_progress(struct core *core, struct flight *flight, const struct report *report)

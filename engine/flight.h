@@ -25,6 +25,7 @@ struct flight {
     bool paused;               /* nobody is at work on it yet: it has no deadline and is in no list */
     bool cancelling;           /* the provisioner was told to give up; its answer does not count any more */
     bool reported;             /* an outcome has been accepted */
+    bool overdue;              /* a batch that is not settled yet has seen to its deadline */
     struct waiting waiting[2]; /* an operation of the service, one of a backup */
     bool others_wait;          /* more backups than one: they are found in the queue table when it lands */
     struct flight *previous, *next;
@@ -35,6 +36,8 @@ void flights_deinit(struct core *core);
 /* Deadlines, in a batch. */
 void flights_due(struct core *core);
 uint64_t flights_next_deadline(const struct core *core);
+/* The batches that are not settled have not happened. */
+void flights_roll_back(struct core *core);
 uint64_t flight_started_ms(const struct flight *flight);
 void flight_release(struct flight *flight);
 

@@ -205,7 +205,7 @@ void idempotency_keep(struct core *core, const struct reeve_request *request, co
     if (stored.failed)
         core_fault(core, -REEVE_ERROR_NO_MEMORY);
     const struct store_key key = key_pair(&scope, &hash);
-    core_save(core, TABLE_IDEMPOTENCY, &key, &record_type_idempotency, &kept);
+    core_insert(core, TABLE_IDEMPOTENCY, &key, &record_type_idempotency, &kept);
     core_move_due(core, 0, kept.expires_ms, DUE_IDEMPOTENCY, &scope, &hash);
     buffer_deinit(&stored);
 }

@@ -14,10 +14,42 @@ void inbox_deinit(struct inbox *inbox)
 /* Called with the lock held, so that the wake-up handle cannot be closed in between. */
 static void signal_engine(struct inbox *inbox)
 {
-    if (inbox->signalled)
+    if (inbox->signalled || inbox->closed)
         return;
     inbox->signalled = true;
     uv_async_send(inbox->wake);
+}
+
+void inbox_wake(struct inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->lock);
+    if (!inbox->closed)
+        uv_async_send(inbox->wake);
+    pthread_mutex_unlock(&inbox->lock);
+}
+
+static bool is_empty(const struct inbox *inbox)
+{
+    return inbox->request_count == 0 && inbox->report_count == 0;
+}
+
+bool inbox_close(struct inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->lock);
+    const bool empty = is_empty(inbox);
+    inbox->closed |= empty;
+    if (!empty)
+        uv_async_send(inbox->wake);
+    pthread_mutex_unlock(&inbox->lock);
+    return empty;
+}
+
+bool inbox_is_empty(struct inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->lock);
+    const bool empty = is_empty(inbox);
+    pthread_mutex_unlock(&inbox->lock);
+    return empty;
 }
 
 int inbox_push_request(struct inbox *inbox, struct reeve_request *request)

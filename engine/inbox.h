@@ -16,6 +16,7 @@ struct inbox {
     size_t request_count, report_count;
     size_t request_max, report_max;
     bool signalled; /* the engine has been woken and has not taken yet */
+    bool closed;    /* there is nobody to wake any more */
     uint64_t refused;
     uv_async_t *wake;
 };
@@ -31,6 +32,11 @@ void inbox_init(struct inbox *inbox, uv_async_t *wake, size_t request_max, size_
 void inbox_deinit(struct inbox *inbox);
 int inbox_push_request(struct inbox *inbox, struct reeve_request *request);
 int inbox_push_report(struct inbox *inbox, struct report *report);
+/* Wake the engine for another reason; any thread. */
+void inbox_wake(struct inbox *inbox);
+/* From here on nobody is woken, unless something is left to be taken: then false, and the engine is woken once more. */
+bool inbox_close(struct inbox *inbox);
+bool inbox_is_empty(struct inbox *inbox);
 /* Up to request_max commands and all reports. */
 void inbox_take(struct inbox *inbox, size_t request_max, struct inbox_items *ret_items);
 

@@ -3,12 +3,21 @@
 #include "base/crash.h"
 #include "state_counts.h"
 
+#define ROWS_PER_BATCH 10000
+
+/* So far is durable: making it once more does no harm. */
+static int next_batch(struct core *core)
+{
+    const int r = store_commit(core->store);
+    return r < 0 ? r : store_begin(core->store);
+}
+
 /* From a table whose keys are pairs of ids: from the second id to the first. */
 static int index_pairs(struct core *core, enum store_table table, enum store_table index)
 {
     struct store_key from = {0};
     struct store_item item;
-    while (store_seek(core->store, table, &from, &item)) {
+    for (unsigned rows = 1; store_seek(core->store, table, &from, &item); rows++) {
         if (item.key_size != 32)
             return -REEVE_ERROR_STORE_DAMAGED;
         const struct reeve_uuid first = uuid_at(item.key), second = uuid_at(item.key + 16);
@@ -17,6 +26,9 @@ static int index_pairs(struct core *core, enum store_table table, enum store_tab
         from.bytes[from.size++] = 0; /* the next one */
         store_put(core->store, index, &key, &first, sizeof first);
         crash_point(CRASH_MIGRATING);
+        const int r = rows % ROWS_PER_BATCH == 0 ? next_batch(core) : 0;
+        if (r < 0)
+            return r;
     }
     return store_batch_error(core->store);
 }

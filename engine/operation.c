@@ -6,8 +6,8 @@
 static uint64_t next_place(struct core *core)
 {
     const uint64_t by_time = core->now_ms << 16;
-    core->next_queue_number = by_time > core->next_queue_number ? by_time : core->next_queue_number + 1;
-    return core->next_queue_number;
+    core->next.queue_number = by_time > core->next.queue_number ? by_time : core->next.queue_number + 1;
+    return core->next.queue_number;
 }
 
 static void offer(struct core *core, const struct operation_owner *owner, const struct reeve_operation *operation)
@@ -133,6 +133,6 @@ void operation_move_queue(struct core *core, const struct operation_owner *owner
         memcpy(value + 16, &owner->service_id, 16);
         memcpy(value + 32, &owner->backup_id, 16);
         const struct store_key key = key_queue(&owner->organization_id, operation->queued);
-        store_put(core->store, TABLE_QUEUE, &key, value, reeve_uuid_is_nil(&owner->backup_id) ? 32 : 48);
+        store_insert(core->store, TABLE_QUEUE, &key, value, reeve_uuid_is_nil(&owner->backup_id) ? 32 : 48);
     }
 }

@@ -33,7 +33,7 @@ static void fire(struct core *core, uint64_t due_ms, enum due_kind kind, const s
 static uint64_t overdue_allowance(const struct core *core)
 {
     const uint64_t per_second = core->limits.overdue_per_second;
-    const uint64_t elapsed_ms = core->mono_ms - core->overdue_mono_ms;
+    const uint64_t elapsed_ms = core->mono_ms - core->sealed.overdue_mono_ms;
     return elapsed_ms >= 1000 ? per_second : per_second * elapsed_ms / 1000;
 }
 
@@ -70,7 +70,8 @@ static uint64_t fire_between(struct core *core, uint64_t from_ms, uint64_t until
 void core_due(struct core *core)
 {
     flights_due(core);
-    core->overdue_spent = fire_between(core, 0, core->opened_ms, overdue_allowance(core)) > 0;
+    if (fire_between(core, 0, core->opened_ms, overdue_allowance(core)) > 0)
+        core->next.overdue_mono_ms = core->mono_ms;
     fire_between(core, core->opened_ms, UINT64_MAX, UINT64_MAX);
 }
 

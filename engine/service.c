@@ -100,7 +100,8 @@ void service_save(struct core *core, struct service_edit *edit)
         store_delete(core->store, TABLE_SERVICES, &key);
     } else {
         assert(service_check(service) == NULL);
-        core_save(core, TABLE_SERVICES, &key, &record_type_service, service);
+        (edit->state_before == REEVE_SERVICE_STATE_NONE ? core_insert : core_save)(core, TABLE_SERVICES, &key,
+                                                                                   &record_type_service, service);
     }
     const struct operation_owner owner = owner_of(service);
     state_counts_move_service(core, edit->state_before, service->state);

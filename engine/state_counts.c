@@ -24,28 +24,28 @@ void state_counts_move_service(struct core *core, enum reeve_service_state befor
 {
     if (before == after)
         return;
-    core->next_state_counts_changed = true;
-    move(core->next_state_counts.services, before, REEVE_SERVICE_STATE_NONE, after, REEVE_SERVICE_STATE_GONE);
+    core->state_counts_changed = true;
+    move(core->next.state_counts.services, before, REEVE_SERVICE_STATE_NONE, after, REEVE_SERVICE_STATE_GONE);
 }
 
 void state_counts_move_backup(struct core *core, enum reeve_backup_state before, enum reeve_backup_state after)
 {
     if (before == after)
         return;
-    core->next_state_counts_changed = true;
-    move(core->next_state_counts.backups, before, REEVE_BACKUP_STATE_NONE, after, REEVE_BACKUP_STATE_GONE);
+    core->state_counts_changed = true;
+    move(core->next.state_counts.backups, before, REEVE_BACKUP_STATE_NONE, after, REEVE_BACKUP_STATE_GONE);
 }
 
 void state_counts_save(struct core *core)
 {
     const struct store_key key = key_text(STATE_COUNTS_KEY);
     uint8_t bytes[STATE_COUNTS_SIZE], *at = bytes;
-    if (!core->next_state_counts_changed)
+    if (!core->state_counts_changed)
         return;
     for (unsigned i = 0; i < REEVE_SERVICE_STATE_COUNT; i++, at += 8)
-        put_be64(at, core->next_state_counts.services[i]);
+        put_be64(at, core->next.state_counts.services[i]);
     for (unsigned i = 0; i < REEVE_BACKUP_STATE_COUNT; i++, at += 8)
-        put_be64(at, core->next_state_counts.backups[i]);
+        put_be64(at, core->next.state_counts.backups[i]);
     store_put(core->store, TABLE_META, &key, bytes, sizeof bytes);
 }
 
@@ -94,14 +94,14 @@ int state_counts_make(struct core *core)
 {
     struct arena arena;
     arena_init(&arena, 64 * 1024);
-    core->next_state_counts = (struct reeve_state_counts){0};
+    core->next.state_counts = (struct reeve_state_counts){0};
     int r = count_services(core, &arena);
     if (r == 0)
         r = count_backups(core, &arena);
     arena_deinit(&arena);
     if (r < 0)
         return r;
-    core->next_state_counts_changed = true;
+    core->state_counts_changed = true;
     state_counts_save(core);
     return store_batch_error(core->store);
 }
@@ -111,8 +111,7 @@ int state_counts_load(struct core *core)
     const struct store_key key = key_text(STATE_COUNTS_KEY);
     struct reeve_str value;
     int r = 0;
-    if (!store_get(core->store, TABLE_META, &key, &value) || !state_counts_decode(value, &core->next_state_counts))
+    if (!store_get(core->store, TABLE_META, &key, &value) || !state_counts_decode(value, &core->next.state_counts))
         r = state_counts_make(core);
-    core->state_counts = core->next_state_counts;
     return r;
 }

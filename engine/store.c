@@ -1,502 +1,590 @@
 #include "store.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <lmdb.h>
-#include <pthread.h>
-#include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/crash.h"
+#include "error.h"
+#include "store_state.h"
 
-#define READERS_MAX 1024
-#define MAP_STEP_MAX (UINT64_C(1) << 30)
-#define NO_TABLE 0 /* LMDB's own, never one of ours */
+enum { CHANGE_GONE = 1 };
 
-static const char *const table_names[TABLE_COUNT] = {
-    [TABLE_META] = "meta",
-    [TABLE_ORGANIZATIONS] = "organizations",
-    [TABLE_KEYS] = "keys",
-    [TABLE_KEY_INDEX] = "key_index",
-    [TABLE_SERVICES] = "services",
-    [TABLE_BACKUPS] = "backups",
-    [TABLE_EVENTS] = "events",
-    [TABLE_QUEUE] = "queue",
-    [TABLE_DUE] = "due",
-    [TABLE_IDEMPOTENCY] = "idempotency",
-    [TABLE_BACKUP_INDEX] = "backup_index",
-};
-
-/* Tables that schema 1 did not have: made when they are missing. Any other that is missing has been lost. */
-static const bool is_later[TABLE_COUNT] = {[TABLE_KEY_INDEX] = true, [TABLE_BACKUP_INDEX] = true};
-
-struct store {
-    MDB_env *env;
-    MDB_dbi tables[TABLE_COUNT];
-    char *directory;
-    int lock_fd;
-    uint64_t map_bytes, map_max_bytes;
-    bool read_only;
-    bool reopen_wanted; /* a commit failed in a way that LMDB does not recover from by itself */
-
-    /* Readers hold it shared from begin to end; growing and reopening take it alone. */
-    pthread_rwlock_t readers;
-
-    /* the batch: the writer's thread only */
-    MDB_txn *txn;
-    MDB_cursor *cursors[TABLE_COUNT];
-    int error; /* LMDB's code of the first failure */
-    struct store_stats batch;
-    char failure[256];
-
-    /* sums over durable batches, read by any thread */
-    atomic_uint_fast64_t puts, deletes, bytes, map_now, map_used;
-};
-
-/* The one place where LMDB's codes become ours. */
-static int translate(int rc)
+static int fail_with(struct store *store, int code, const char *text)
 {
-    switch (rc) {
-    case 0:
-        return 0;
-    case ENOMEM:
-        return -REEVE_ERROR_NO_MEMORY;
-    case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND:
-    case MDB_INVALID:
-    case MDB_VERSION_MISMATCH:
-    case MDB_BAD_VALSIZE:
-    case MDB_INCOMPATIBLE:
-        return -REEVE_ERROR_STORE_DAMAGED;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-    case ENOENT:
-    case EEXIST:
-    case ENOTDIR:
-        return -REEVE_ERROR_STORE_ACCESS;
-    default:
-        return -REEVE_ERROR_UNAVAILABLE;
-    }
+    snprintf(store->failure, sizeof store->failure, "%s", text);
+    return code;
 }
 
-static const char *explain(int rc)
+/* From any thread: the lock is held while somebody is told. */
+void store_mute(struct store *store)
 {
-    return rc == MDB_MAP_FULL ? "the memory map has reached its largest size (map-max-bytes)" : mdb_strerror(rc);
+    pthread_mutex_lock(&store->lock);
+    store->on_settled = NULL;
+    pthread_mutex_unlock(&store->lock);
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(struct reeve_error *ret_error, int rc, const char *format, ...)
-{
-    char what[192];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
-    va_end(arguments);
-    *ret_error = (struct reeve_error){.code = (enum reeve_error_code) - translate(rc)};
-    snprintf(ret_error->message, sizeof ret_error->message, "%s: %s", what, explain(rc));
-    return translate(rc);
-}
+/* ---- Views ---- */
 
-/* ---- Opening ---- */
-
-static int make_directory(struct store *store, struct reeve_error *ret_error)
+/* Under the lock: what is durable in the tables and a moment of the database belong together, because a table stays
+ * until the database has it. */
+static int pin(struct store *store, uint64_t sequence, struct store_view *ret_view)
 {
-    if (mkdir(store->directory, 0700) != 0 && errno != EEXIST)
-        return fail(ret_error, errno, "cannot make the data directory %s", store->directory);
+    *ret_view = (struct store_view){.tables = {store->active, store->frozen}, .sequence = sequence};
+    int r = 0;
+    if (store->holds_moment)
+        ret_view->database = store->view.database;
+    else
+        r = database_read_begin(store->database, &ret_view->database);
+    if (r < 0)
+        return r;
+    store->active->readers++;
+    if (store->frozen)
+        store->frozen->readers++;
     return 0;
 }
 
-/* One engine for a directory: a lock that ends with the process, however it ends. */
-static int lock_directory(struct store *store, struct reeve_error *ret_error)
+/* A table that the database has, and that nobody reads any more. */
+static void retire(struct store *store, struct memtable *table)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/reeve.lock", store->directory);
-    store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (store->lock_fd < 0)
-        return fail(ret_error, errno, "cannot open %s", path);
-    char text[32] = "";
-    if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        const ssize_t size = pread(store->lock_fd, text, sizeof text - 1, 0);
-        if (size > 0)
-            text[strcspn(text, "\n")] = '\0';
-        *ret_error = (struct reeve_error){.code = REEVE_ERROR_STORE_LOCKED};
-        snprintf(ret_error->message, sizeof ret_error->message, "%s is open in another engine (process %s)",
-                 store->directory, text[0] ? text : "unknown");
-        return -REEVE_ERROR_STORE_LOCKED;
+    struct memtable **link = &store->retired;
+    while (*link && *link != table)
+        link = &(*link)->next;
+    if (!*link || table->readers > 0)
+        return;
+    *link = table->next;
+    if (store->spare || !memtable_reset(table))
+        memtable_free(table);
+    else
+        store->spare = table;
+}
+
+void store_unpin(struct store *store, struct memtable *tables[2])
+{
+    for (int i = 0; i < 2 && tables[i]; i++) {
+        tables[i]->readers--;
+        retire(store, tables[i]);
     }
-    const int size = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(store->lock_fd, 0) != 0 || pwrite(store->lock_fd, text, (size_t)size, 0) != size)
-        return fail(ret_error, errno, "cannot write %s", path);
-    return 0;
 }
 
-/* LMDB must not have one environment open twice in a process: closing the one would free the other's reader slots. */
-static int refuse_own_directory(struct store *store, struct reeve_error *ret_error)
+static void unpin(struct store *store, struct store_view *view)
 {
-    char path[4200], text[32] = "";
-    snprintf(path, sizeof path, "%s/reeve.lock", store->directory);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0; /* no engine was ever here: a snapshot */
-    const bool own = pread(fd, text, sizeof text - 1, 0) > 0 && strtol(text, NULL, 10) == (long)getpid() &&
-                     flock(fd, LOCK_SH | LOCK_NB) != 0;
-    close(fd);
-    if (!own)
-        return 0;
-    *ret_error = (struct reeve_error){.code = REEVE_ERROR_STORE_LOCKED};
-    snprintf(ret_error->message, sizeof ret_error->message,
-             "%s is open in an engine of this process: reeve_check_engine() checks that", store->directory);
-    return -REEVE_ERROR_STORE_LOCKED;
+    database_read_end(&view->database);
+    pthread_mutex_lock(&store->lock);
+    store_unpin(store, view->tables);
+    pthread_mutex_unlock(&store->lock);
 }
 
-static int open_tables(struct store *store)
+/* ---- Room, and what moves on to the database ---- */
+
+bool store_freeze(struct store *store)
 {
-    MDB_txn *txn;
-    MDB_envinfo info;
-    int rc = mdb_env_info(store->env, &info);
-    if (rc == 0)
-        rc = mdb_txn_begin(store->env, NULL, store->read_only ? MDB_RDONLY : 0, &txn);
-    if (rc)
-        return rc;
-    const bool is_new = info.me_last_txnid == 0;
-    for (int i = 0; i < TABLE_COUNT && rc == 0; i++) {
-        const bool create = !store->read_only && (is_new || is_later[i]);
-        rc = mdb_dbi_open(txn, table_names[i], create ? MDB_CREATE : 0, &store->tables[i]);
-        if (rc == MDB_NOTFOUND && !store->read_only)
-            rc = MDB_CORRUPTED;
-        /* A store of an older schema that is only looked at. */
-        if (rc == MDB_NOTFOUND && i != TABLE_META) {
-            store->tables[i] = NO_TABLE;
-            rc = 0;
+    struct memtable *fresh = store->spare;
+    assert(!store->frozen);
+    if (!fresh)
+        fresh = memtable_new(store->table_max_bytes / 2);
+    if (!fresh)
+        return false;
+    store->spare = NULL;
+    store->active->last_sequence = store->position.sequence;
+    store->active->last_chain = store->position.chain;
+    store->frozen = store->active;
+    store->active = fresh;
+    store->active_since_ms = 0;
+    store->dead.first = store->dead.count = 0;
+    pthread_cond_broadcast(&store->changed);
+    return true;
+}
+
+static bool is_empty(const struct memtable *table)
+{
+    return atomic_load_explicit(&table->bytes, memory_order_relaxed) == 0;
+}
+
+/* Under the lock, between batches. */
+static void freeze_when_due(struct store *store)
+{
+    struct journal_stats journal;
+    if (store->frozen || is_empty(store->active))
+        return;
+    journal_get_stats(store->journal, &journal);
+    const bool is_old = !store->single_threaded && store->active_since_ms &&
+                        clock_mono_ns() / 1000000 - store->active_since_ms >= store->checkpoint_ms;
+    if (is_old || atomic_load(&store->active->bytes) >= store->table_max_bytes / 2 ||
+        journal.held_bytes >= store->journal_max_bytes / 2)
+        store_freeze(store);
+}
+
+/* Under the lock. */
+static int room(struct store *store)
+{
+    freeze_when_due(store);
+    const bool full = store->frozen && atomic_load(&store->active->bytes) >= store->table_max_bytes / 2;
+    if (!full && journal_has_room(store->journal))
+        return STORE_ROOM;
+    return store->checkpoint_failure[0] ? -REEVE_ERROR_UNAVAILABLE : STORE_WAIT;
+}
+
+int store_room(struct store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    const int r = room(store);
+    pthread_mutex_unlock(&store->lock);
+    return r;
+}
+
+/* Batches that are not durable keep a frozen table where it is: they have to be settled meanwhile. */
+static int wait_for_room(struct store *store)
+{
+    uint64_t sequence;
+    int r;
+    pthread_mutex_lock(&store->lock);
+    while ((r = room(store)) == STORE_WAIT) {
+        if (store->single_threaded) {
+            pthread_mutex_unlock(&store->lock);
+            store_settle(store, &sequence);
+            pthread_mutex_lock(&store->lock);
+            checkpoint_make(store);
+        } else if (store->sealed_count) {
+            pthread_mutex_unlock(&store->lock);
+            journal_wait(store->journal);
+            store_settle(store, &sequence);
+            pthread_mutex_lock(&store->lock);
+        } else {
+            pthread_cond_wait(&store->changed, &store->lock);
         }
     }
-    if (rc) {
-        mdb_txn_abort(txn);
-        return rc;
+    if (store->single_threaded && checkpoint_is_due(store))
+        checkpoint_make(store);
+    if (r < 0)
+        fail_with(store, r, store->checkpoint_failure);
+    pthread_mutex_unlock(&store->lock);
+    return r;
+}
+
+void store_checkpoint_failure(struct store *store, char ret_text[256])
+{
+    pthread_mutex_lock(&store->lock);
+    memcpy(ret_text, store->checkpoint_failure, sizeof store->checkpoint_failure);
+    pthread_mutex_unlock(&store->lock);
+}
+
+int store_checkpoint(struct store *store)
+{
+    uint64_t sequence;
+    assert(!store->in_batch);
+    journal_wait(store->journal);
+    store_settle(store, &sequence);
+    pthread_mutex_lock(&store->lock);
+    int r = 0;
+    while (r == 0 && (store->frozen || !is_empty(store->active))) {
+        if (!store->frozen && !store_freeze(store))
+            r = -REEVE_ERROR_NO_MEMORY;
+        else if (store->checkpointing)
+            pthread_cond_wait(&store->changed, &store->lock);
+        else
+            r = checkpoint_make(store);
     }
-    return mdb_txn_commit(txn);
+    pthread_mutex_unlock(&store->lock);
+    return r;
 }
 
-static void note_map(struct store *store)
-{
-    MDB_envinfo info;
-    MDB_stat stat;
-    if (mdb_env_info(store->env, &info) != 0 || mdb_env_stat(store->env, &stat) != 0)
-        return;
-    store->map_bytes = info.me_mapsize;
-    atomic_store(&store->map_now, info.me_mapsize);
-    atomic_store(&store->map_used, (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize);
-}
+/* ---- A batch ---- */
 
-static int open_environment(struct store *store)
+static int recover(struct store *store)
 {
-    int rc = mdb_env_create(&store->env);
-    if (rc)
-        return rc;
-    rc = mdb_env_set_maxdbs(store->env, TABLE_COUNT);
-    if (rc == 0)
-        rc = mdb_env_set_maxreaders(store->env, READERS_MAX);
-    /* LMDB takes the larger of this and what the file already uses. */
-    if (rc == 0 && !store->read_only)
-        rc = mdb_env_set_mapsize(store->env, store->map_bytes);
-    if (rc == 0)
-        rc = mdb_env_open(store->env, store->directory, MDB_NOTLS | (store->read_only ? MDB_RDONLY : 0), 0600);
-    if (rc == 0)
-        rc = open_tables(store);
-    if (rc) {
-        mdb_env_close(store->env);
-        store->env = NULL;
-        return rc;
-    }
-    note_map(store);
-    return 0;
-}
-
-int store_open(const struct store_options *options, struct store **ret_store, struct reeve_error *ret_error)
-{
-    *ret_store = NULL;
-    struct store *store = calloc(1, sizeof *store);
-    if (!store)
-        return fail(ret_error, ENOMEM, "cannot open the store");
-    store->lock_fd = -1;
-    store->read_only = options->read_only;
-    store->map_bytes = options->map_initial_bytes;
-    store->map_max_bytes = options->map_max_bytes;
-    store->directory = strdup(options->directory);
-    pthread_rwlock_init(&store->readers, NULL);
-    int r = store->directory ? 0 : fail(ret_error, ENOMEM, "cannot open the store");
-    if (r == 0 && !store->read_only)
-        r = make_directory(store, ret_error);
-    if (r == 0 && !store->read_only)
-        r = lock_directory(store, ret_error);
-    if (r == 0 && store->read_only)
-        r = refuse_own_directory(store, ret_error);
-    if (r == 0) {
-        const int rc = open_environment(store);
-        if (rc == MDB_NOTFOUND)
-            r = fail(ret_error, MDB_INVALID, "%s has no reeve store", store->directory);
-        else if (rc)
-            r = fail(ret_error, rc, "cannot open the store in %s", store->directory);
-    }
-    if (r < 0) {
-        store_close(store);
-        return r;
-    }
-    *ret_store = store;
-    return 0;
-}
-
-void store_close(struct store *store)
-{
-    if (!store)
-        return;
-    assert(!store->txn);
-    if (store->env)
-        mdb_env_close(store->env);
-    if (store->lock_fd >= 0)
-        close(store->lock_fd);
-    pthread_rwlock_destroy(&store->readers);
-    free(store->directory);
-    free(store);
-}
-
-void store_get_stats(struct store *store, struct store_stats *ret_stats)
-{
-    *ret_stats = (struct store_stats){
-        .puts = atomic_load(&store->puts),
-        .deletes = atomic_load(&store->deletes),
-        .bytes = atomic_load(&store->bytes),
-        .map_bytes = atomic_load(&store->map_now),
-        .map_used_bytes = atomic_load(&store->map_used),
-    };
-}
-
-int store_copy(struct store *store, const char *directory, struct reeve_error *ret_error)
-{
-    if (mkdir(directory, 0700) != 0)
-        return fail(ret_error, errno, "cannot make the directory %s", directory);
-    crash_point(CRASH_SNAPSHOT_BEGUN);
-    pthread_rwlock_rdlock(&store->readers);
-    const int rc = mdb_env_copy2(store->env, directory, MDB_CP_COMPACT);
-    pthread_rwlock_unlock(&store->readers);
-    crash_point(CRASH_SNAPSHOT_MADE);
-    if (rc == 0)
-        return 0;
-    char path[4096];
-    snprintf(path, sizeof path, "%s/data.mdb", directory);
-    unlink(path);
-    rmdir(directory);
-    return fail(ret_error, rc, "cannot copy the store to %s", directory);
-}
-
-/* ---- Batches ---- */
-
-/* LMDB calls a write that was cut short an error of the disk; most often the disk is full. */
-static int reason_of(const struct store *store, int rc)
-{
-    struct statvfs disk;
-    return rc == EIO && statvfs(store->directory, &disk) == 0 && disk.f_bavail == 0 ? ENOSPC : rc;
-}
-
-static int failed(struct store *store, const char *what, int rc)
-{
-    rc = reason_of(store, rc);
-    snprintf(store->failure, sizeof store->failure, "%s: %s", what, explain(rc));
-    return translate(rc);
-}
-
-/* With the readers' lock held alone. */
-static int reopen_alone(struct store *store)
-{
-    if (store->env)
-        mdb_env_close(store->env);
-    store->env = NULL;
-    const int rc = open_environment(store);
-    store->reopen_wanted = rc != 0;
-    return rc;
-}
-
-/* After a failed write of LMDB's meta page the environment refuses everything, reads too; only opening it again helps,
- * which also looks at what is really on disk. */
-static int reopen(struct store *store)
-{
-    pthread_rwlock_wrlock(&store->readers);
-    const int rc = reopen_alone(store);
-    pthread_rwlock_unlock(&store->readers);
-    return rc;
-}
-
-/* With no reader under way: LMDB moves the map and does not check. When it cannot, the map of before is gone as well,
- * and only opening again brings it back. */
-static int remap(struct store *store, uint64_t bytes)
-{
-    pthread_rwlock_wrlock(&store->readers);
-    const int rc = mdb_env_set_mapsize(store->env, bytes);
-    if (rc == 0)
-        note_map(store);
+    const int r = journal_reopen(store->journal);
+    if (r < 0)
+        journal_failure(store->journal, store->failure);
     else
-        reopen_alone(store);
-    pthread_rwlock_unlock(&store->readers);
-    return rc;
+        store->recovering = false;
+    return r;
 }
 
 int store_begin(struct store *store)
 {
-    assert(!store->txn);
+    assert(!store->in_batch && store->sealed_count < STORE_SEALED_MAX);
+    int r = store->recovering ? recover(store) : 0;
+    if (r == 0)
+        r = wait_for_room(store);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&store->lock);
+    r = pin(store, UINT64_MAX, &store->view);
+    pthread_mutex_unlock(&store->lock);
+    if (r < 0)
+        return fail_with(store, r, "the store cannot be read");
+    store->in_batch = true;
     store->error = 0;
-    store->batch = (struct store_stats){0};
-    memset(store->cursors, 0, sizeof store->cursors);
-    int rc = store->reopen_wanted ? reopen(store) : 0;
-    if (rc == 0)
-        rc = mdb_txn_begin(store->env, NULL, 0, &store->txn);
-    if (rc == MDB_PANIC)
-        store->reopen_wanted = true;
-    if (rc) {
-        store->txn = NULL;
-        return failed(store, "the store cannot begin a batch", rc);
-    }
+    store->failure[0] = 0;
+    store->last_touch = NULL;
+    store->batch = (struct sealed){.sequence = store->position.sequence + 1, .table = store->active};
     return 0;
 }
 
-static bool keep_error(struct store *store, int rc)
+static void set_error(struct store *store, int code)
 {
-    if (rc && rc != MDB_NOTFOUND && store->error == 0)
-        store->error = rc;
-    return rc == 0;
+    if (store->error == 0)
+        store->error = code;
+}
+
+static bool keep_view_error(struct store *store, bool found)
+{
+    if (!found && store->view.database.error < 0)
+        set_error(store, store->view.database.error);
+    return found;
 }
 
 bool store_get(struct store *store, enum store_table table, const struct store_key *key, struct reeve_str *ret_value)
 {
-    if (store->error)
-        return false;
-    MDB_val k = {key->size, (void *)(uintptr_t)key->bytes}, v;
-    if (!keep_error(store, mdb_get(store->txn, store->tables[table], &k, &v)))
-        return false;
-    *ret_value = (struct reeve_str){v.mv_data, v.mv_size};
-    return true;
+    return store->error == 0 && keep_view_error(store, view_get(&store->view, table, key, ret_value));
 }
 
-static bool move(struct store *store, enum store_table table, MDB_val *key, MDB_cursor_op op,
-                 struct store_item *ret_item)
+/* ---- Where nothing is: what is due, or queued, is deleted at the head of its table, and looked for there again and
+ * again ---- */
+
+static int compare_keys(const struct store_key *a, const struct store_key *b)
 {
-    if (store->error)
-        return false;
-    MDB_cursor **cursor = &store->cursors[table];
-    if (!*cursor && !keep_error(store, mdb_cursor_open(store->txn, store->tables[table], cursor)))
-        return false;
-    MDB_val value;
-    if (!keep_error(store, mdb_cursor_get(*cursor, key, &value, op)))
-        return false;
-    *ret_item = (struct store_item){key->mv_data, key->mv_size, value.mv_data, value.mv_size};
-    return true;
+    return memtable_compare(a->bytes, a->size, b->bytes, b->size);
 }
+
+static bool covers(const struct hint *hint, const struct store_key *key)
+{
+    return hint->valid && compare_keys(&hint->from, key) <= 0 && (hint->endless || compare_keys(key, &hint->to) < 0);
+}
+
+static const struct hint *hint_at(const struct store *store, enum store_table table, const struct store_key *from)
+{
+    for (unsigned i = 0; i < STORE_HINTS; i++) {
+        if (covers(&store->hints[table][i], from))
+            return &store->hints[table][i];
+    }
+    return NULL;
+}
+
+static void note_hint(struct store *store, enum store_table table, const struct store_key *from,
+                      const struct store_item *to)
+{
+    struct hint *hint = &store->hints[table][store->next_hint[table]++ % STORE_HINTS];
+    if (to && to->key_size > sizeof hint->to.bytes)
+        return;
+    *hint = (struct hint){.valid = true, .endless = !to, .from = *from};
+    if (to) {
+        hint->to.size = to->key_size;
+        memcpy(hint->to.bytes, to->key, to->key_size);
+    }
+}
+
+static void hint_put(struct store *store, enum store_table table, const struct store_key *key)
+{
+    for (unsigned i = 0; i < STORE_HINTS; i++) {
+        struct hint *hint = &store->hints[table][i];
+        if (!covers(hint, key))
+            continue;
+        hint->endless = false;
+        hint->to = *key;
+    }
+}
+
+static void forget_hints(struct store *store)
+{
+    memset(store->hints, 0, sizeof store->hints);
+}
+
+#define SKIPPED_WORTH 8
 
 bool store_seek(struct store *store, enum store_table table, const struct store_key *from, struct store_item *ret_item)
 {
-    MDB_val key = {from->size, (void *)(uintptr_t)from->bytes};
-    return move(store, table, &key, from->size ? MDB_SET_RANGE : MDB_FIRST, ret_item);
+    struct view_cursor cursor;
+    if (store->error)
+        return false;
+    const struct hint *hint = hint_at(store, table, from);
+    if (hint && hint->endless)
+        return false;
+    const struct store_key start = hint ? hint->to : *from;
+    view_cursor_open(&store->view, table, &start, false, &cursor);
+    const bool found = view_cursor_next(&cursor, ret_item);
+    view_cursor_close(&cursor);
+    if (cursor.skipped >= SKIPPED_WORTH && store->view.database.error == 0)
+        note_hint(store, table, from, found ? ret_item : NULL);
+    return keep_view_error(store, found);
 }
 
 bool store_last(struct store *store, enum store_table table, struct store_item *ret_item)
 {
-    MDB_val key = {0};
-    return move(store, table, &key, MDB_LAST, ret_item);
+    struct view_cursor cursor;
+    if (store->error)
+        return false;
+    view_cursor_open(&store->view, table, &(struct store_key){0}, true, &cursor);
+    const bool found = view_cursor_next(&cursor, ret_item);
+    view_cursor_close(&cursor);
+    return keep_view_error(store, found);
 }
 
-static void put(struct store *store, enum store_table table, const struct store_key *key, const void *value,
-                size_t size, unsigned flags)
+/* ---- Changes ---- */
+
+/* The node of a key, noted as one of this batch's. NULL after an error. */
+static struct memtable_node *touch(struct store *store, enum store_table table, const struct store_key *key, bool fresh)
+{
+    struct memtable_node *node = memtable_find(store->active, table, key->bytes, key->size);
+    const struct memtable_version *newest = node ? memtable_at(node, UINT64_MAX) : NULL;
+    if (!node)
+        node = memtable_insert(store->active, table, key->bytes, key->size, fresh);
+    if (node && newest && newest->sequence == store->batch.sequence)
+        return node;
+    struct touch *touch = node ? arena_alloc(&store->active->arena, sizeof *touch) : NULL;
+    if (!touch) {
+        set_error(store, -REEVE_ERROR_NO_MEMORY);
+        return NULL;
+    }
+    *touch = (struct touch){.node = node};
+    if (store->last_touch)
+        store->last_touch->next = touch;
+    else
+        store->batch.touches = touch;
+    store->last_touch = touch;
+    return node;
+}
+
+static void write_node(struct store *store, enum store_table table, const struct store_key *key, const void *value,
+                       size_t size, bool fresh, bool gone)
 {
     if (store->error)
         return;
-    MDB_val k = {key->size, (void *)(uintptr_t)key->bytes}, v = {size, (void *)(uintptr_t)value};
-    keep_error(store, mdb_put(store->txn, store->tables[table], &k, &v, flags));
-    store->batch.puts++;
+    struct memtable_node *node = touch(store, table, key, fresh);
+    if (node && !memtable_write(store->active, node, store->batch.sequence, value, size, gone))
+        set_error(store, -REEVE_ERROR_NO_MEMORY);
     store->batch.bytes += key->size + size;
 }
 
 void store_put(struct store *store, enum store_table table, const struct store_key *key, const void *value, size_t size)
 {
-    put(store, table, key, value, size, 0);
+    hint_put(store, table, key);
+    write_node(store, table, key, value, size, false, false);
+    store->batch.puts++;
 }
 
-void store_append(struct store *store, enum store_table table, const struct store_key *key, const void *value,
+void store_insert(struct store *store, enum store_table table, const struct store_key *key, const void *value,
                   size_t size)
 {
-    put(store, table, key, value, size, MDB_APPEND);
+    hint_put(store, table, key);
+    write_node(store, table, key, value, size, true, false);
+    store->batch.puts++;
 }
 
 void store_delete(struct store *store, enum store_table table, const struct store_key *key)
 {
-    if (store->error)
-        return;
-    MDB_val k = {key->size, (void *)(uintptr_t)key->bytes};
-    keep_error(store, mdb_del(store->txn, store->tables[table], &k, NULL));
+    write_node(store, table, key, NULL, 0, false, true);
     store->batch.deletes++;
-    store->batch.bytes += key->size;
 }
 
 int store_batch_error(const struct store *store)
 {
-    return translate(store->error);
+    return store->error;
+}
+
+static void undo(const struct sealed *batch)
+{
+    for (struct touch *touch = batch->touches; touch; touch = touch->next)
+        memtable_undo(batch->table, touch->node, batch->sequence);
+}
+
+static void end_batch(struct store *store)
+{
+    store->in_batch = false;
+    unpin(store, &store->view);
 }
 
 void store_abort(struct store *store)
 {
-    if (store->txn)
-        mdb_txn_abort(store->txn);
-    store->txn = NULL;
+    if (!store->in_batch)
+        return;
+    undo(&store->batch);
+    forget_hints(store);
+    end_batch(store);
 }
 
-/* Only between batches. */
-static int grow(struct store *store)
+/* ---- Sealing ---- */
+
+static bool is_gone_for_good(const struct memtable_node *node, uint64_t sequence)
 {
-    const uint64_t step = store->map_bytes < MAP_STEP_MAX ? store->map_bytes : MAP_STEP_MAX;
-    if (store->map_bytes >= store->map_max_bytes)
-        return MDB_MAP_FULL;
-    const uint64_t wanted = store->map_max_bytes - store->map_bytes < step ? store->map_max_bytes
-                                                                           : store->map_bytes + step;
-    crash_point(CRASH_GROWING);
-    const int rc = remap(store, wanted);
-    crash_point(CRASH_GROWN);
-    return rc;
+    const struct memtable_version *newest = memtable_at(node, UINT64_MAX);
+    return newest && newest->gone && node->fresh && newest->sequence == sequence;
+}
+
+/* As the journal has it: table, flags, size of the key and of the value (little-endian), key, value. */
+static void encode_change(struct buffer *payload, const struct memtable_node *node)
+{
+    const struct memtable_version *version = memtable_at(node, UINT64_MAX);
+    const uint8_t head[8] = {node->table,
+                             version->gone ? CHANGE_GONE : 0,
+                             node->key_size,
+                             0,
+                             (uint8_t)version->size,
+                             (uint8_t)(version->size >> 8),
+                             (uint8_t)(version->size >> 16),
+                             (uint8_t)(version->size >> 24)};
+    buffer_append(payload, head, sizeof head);
+    buffer_append(payload, node->key, node->key_size);
+    buffer_append(payload, version->bytes, version->size);
+}
+
+static int encode_batch(struct store *store)
+{
+    buffer_reset(&store->payload);
+    for (struct touch *touch = store->batch.touches; touch; touch = touch->next) {
+        struct memtable_node *node = touch->node;
+        /* Came and went within the batch. */
+        if (is_gone_for_good(node, store->batch.sequence) && !memtable_at(node, store->batch.sequence - 1)) {
+            memtable_undo(store->active, node, store->batch.sequence);
+            continue;
+        }
+        encode_change(&store->payload, node);
+    }
+    return store->payload.failed ? -REEVE_ERROR_NO_MEMORY : 0;
+}
+
+int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
+{
+    assert(store->in_batch);
+    int r = store->error;
+    if (r == 0)
+        r = encode_batch(store);
+    if (r == 0 && store->payload.size) {
+        r = journal_append(store->journal, store->payload.data, store->payload.size, wait, &store->position);
+        if (r < 0)
+            journal_failure(store->journal, store->failure);
+    } else if (r < 0) {
+        fail_with(store, r, reeve_error_text(r));
+    }
+    if (r < 0) {
+        store_abort(store);
+        return r;
+    }
+    if (store->payload.size) {
+        assert(store->position.sequence == store->batch.sequence);
+        store->sealed[store->sealed_count++] = store->batch;
+        if (!store->active_since_ms)
+            store->active_since_ms = clock_mono_ns() / 1000000;
+    }
+    *ret_sequence = store->position.sequence;
+    end_batch(store);
+    return 0;
+}
+
+/* ---- Settling ---- */
+
+static void note_dead(struct store *store, struct memtable_node *node, uint64_t sequence)
+{
+    struct dead_list *dead = &store->dead;
+    if (dead->first + dead->count == dead->capacity) {
+        if (dead->first > dead->capacity / 2) {
+            memmove(dead->items, dead->items + dead->first, dead->count * sizeof *dead->items);
+        } else {
+            const size_t capacity = dead->capacity ? dead->capacity * 2 : 1024;
+            struct dead *larger = realloc(dead->items, capacity * sizeof *larger);
+            if (!larger)
+                return; /* it stays where it is until the table goes */
+            memmove(larger, larger + dead->first, dead->count * sizeof *larger);
+            dead->items = larger;
+            dead->capacity = capacity;
+        }
+        dead->first = 0;
+    }
+    dead->items[dead->first + dead->count++] = (struct dead){node, sequence};
+}
+
+/* Take out what nobody can see any more. */
+static void bury(struct store *store, uint64_t oldest)
+{
+    struct dead_list *dead = &store->dead;
+    while (dead->count && dead->items[dead->first].sequence <= oldest) {
+        const struct dead item = dead->items[dead->first++];
+        dead->count--;
+        if (is_gone_for_good(item.node, item.sequence))
+            memtable_undo(store->active, item.node, 0);
+    }
+    if (dead->count == 0)
+        dead->first = 0;
+}
+
+static void settle_batch(struct store *store, const struct sealed *batch)
+{
+    store->stats.puts += batch->puts;
+    store->stats.deletes += batch->deletes;
+    store->stats.bytes += batch->bytes;
+    if (batch->table != store->active)
+        return;
+    for (const struct touch *touch = batch->touches; touch; touch = touch->next) {
+        if (is_gone_for_good(touch->node, batch->sequence))
+            note_dead(store, touch->node, batch->sequence);
+    }
+}
+
+static void drop_sealed(struct store *store, unsigned count)
+{
+    store->sealed_count -= count;
+    memmove(store->sealed, store->sealed + count, store->sealed_count * sizeof store->sealed[0]);
+}
+
+/* What is behind the last durable batch has not happened. */
+static void roll_back(struct store *store, const struct journal_position *durable)
+{
+    for (unsigned i = store->sealed_count; i-- > 0;)
+        undo(&store->sealed[i]);
+    store->sealed_count = 0;
+    store->position = *durable;
+    forget_hints(store);
+    store->recovering = true;
+    journal_failure(store->journal, store->failure);
+    pthread_mutex_lock(&store->lock);
+    if (store->frozen && store->frozen->last_sequence > durable->sequence) {
+        store->frozen->last_sequence = durable->sequence;
+        store->frozen->last_chain = durable->chain;
+        pthread_cond_broadcast(&store->changed);
+    }
+    pthread_mutex_unlock(&store->lock);
+}
+
+int store_settle(struct store *store, uint64_t *ret_sequence)
+{
+    assert(!store->in_batch);
+    struct journal_position durable;
+    const int r = journal_durable(store->journal, &durable);
+    unsigned settled = 0;
+    pthread_mutex_lock(&store->lock);
+    const bool more = durable.sequence > store->durable;
+    store->durable = durable.sequence;
+    while (settled < store->sealed_count && store->sealed[settled].sequence <= durable.sequence)
+        settle_batch(store, &store->sealed[settled++]);
+    const uint64_t oldest = store->reads_first ? store->reads_first->view.sequence : durable.sequence;
+    if (more && checkpoint_is_due(store))
+        pthread_cond_broadcast(&store->changed);
+    pthread_mutex_unlock(&store->lock);
+    bury(store, oldest);
+    drop_sealed(store, settled);
+    if (r < 0)
+        roll_back(store, &durable);
+    *ret_sequence = durable.sequence;
+    return r;
+}
+
+void store_wait(struct store *store)
+{
+    journal_wait(store->journal);
 }
 
 int store_commit(struct store *store)
 {
-    assert(store->txn);
-    int rc = store->error;
-    const bool written = rc == 0;
-    if (written)
-        rc = mdb_txn_commit(store->txn);
-    else
-        mdb_txn_abort(store->txn);
-    store->txn = NULL;
-    if (rc == MDB_MAP_FULL) {
-        rc = grow(store);
-        if (rc == 0)
-            return STORE_GROWN;
-    }
-    if (rc) {
-        const int r = failed(store, "the store cannot write", rc);
-        /* What a failed flush left in memory is not to be trusted: look again at what is on disk. Now, for the readers.
-         */
-        if (written && store->env && rc != MDB_MAP_FULL)
-            reopen(store);
+    uint64_t sequence, durable;
+    int r = store_seal(store, true, &sequence);
+    if (r < 0)
         return r;
-    }
-    atomic_fetch_add(&store->puts, store->batch.puts);
-    atomic_fetch_add(&store->deletes, store->batch.deletes);
-    atomic_fetch_add(&store->bytes, store->batch.bytes);
-    note_map(store);
-    return 0;
+    store_wait(store);
+    r = store_settle(store, &durable);
+    return durable >= sequence ? 0 : r;
 }
 
 const char *store_failure(const struct store *store)
@@ -506,96 +594,61 @@ const char *store_failure(const struct store *store)
 
 /* ---- Reading ---- */
 
-static int begin_reading(struct store *store, MDB_txn **ret_txn)
-{
-    if (!store->env)
-        return EIO;
-    int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
-    if (rc == MDB_READERS_FULL) {
-        int dead = 0; /* slots of readers that were killed */
-        mdb_reader_check(store->env, &dead);
-        if (dead > 0)
-            rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, ret_txn);
-    }
-    return rc;
-}
-
 int store_read_begin(struct store *store, struct store_read *ret_read)
 {
-    MDB_txn *txn = NULL;
-    pthread_rwlock_rdlock(&store->readers);
-    int rc = begin_reading(store, &txn);
-    if (rc == MDB_MAP_RESIZED) {
-        /* Another process, which has the store open for writing, made the map larger. */
-        pthread_rwlock_unlock(&store->readers);
-        remap(store, 0);
-        pthread_rwlock_rdlock(&store->readers);
-        rc = begin_reading(store, &txn);
+    *ret_read = (struct store_read){.store = store};
+    pthread_mutex_lock(&store->lock);
+    const int r = pin(store, store->durable, &ret_read->view);
+    if (r == 0) {
+        ret_read->previous = store->reads_last;
+        *(store->reads_last ? &store->reads_last->next : &store->reads_first) = ret_read;
+        store->reads_last = ret_read;
     }
-    if (rc) {
-        pthread_rwlock_unlock(&store->readers);
-        return translate(rc);
-    }
-    *ret_read = (struct store_read){.store = store, .txn = txn};
-    return 0;
+    pthread_mutex_unlock(&store->lock);
+    return r;
+}
+
+void store_read_forget(struct store_read *read)
+{
+    struct store *store = read->store;
+    pthread_mutex_lock(&store->lock);
+    *(read->previous ? &read->previous->next : &store->reads_first) = read->next;
+    *(read->next ? &read->next->previous : &store->reads_last) = read->previous;
+    store_unpin(store, read->view.tables);
+    pthread_mutex_unlock(&store->lock);
 }
 
 void store_read_end(struct store_read *read)
 {
-    mdb_txn_abort(read->txn);
-    read->txn = NULL;
-    pthread_rwlock_unlock(&read->store->readers);
+    if (!read->store->holds_moment)
+        database_read_end(&read->view.database);
+    store_read_forget(read);
 }
 
-static bool keep_read_error(struct store_read *read, int rc)
+static void keep_read_error(struct store_read *read)
 {
-    if (rc && rc != MDB_NOTFOUND && read->error == 0)
-        read->error = translate(rc);
-    return rc == 0;
+    if (read->error == 0)
+        read->error = read->view.database.error;
 }
 
 bool store_read_get(struct store_read *read, enum store_table table, const struct store_key *key,
                     struct reeve_str *ret_value)
 {
-    MDB_val k = {key->size, (void *)(uintptr_t)key->bytes}, v;
-    if (read->store->tables[table] == NO_TABLE)
-        return false;
-    if (!keep_read_error(read, mdb_get(read->txn, read->store->tables[table], &k, &v)))
-        return false;
-    *ret_value = (struct reeve_str){v.mv_data, v.mv_size};
-    return true;
-}
-
-/* Place a cursor on the first item to visit. */
-static int place(MDB_cursor *cursor, const struct store_key *from, bool backwards, MDB_val *key, MDB_val *value)
-{
-    *key = (MDB_val){from->size, (void *)(uintptr_t)from->bytes};
-    if (!backwards)
-        return mdb_cursor_get(cursor, key, value, from->size ? MDB_SET_RANGE : MDB_FIRST);
-    if (from->size == 0)
-        return mdb_cursor_get(cursor, key, value, MDB_LAST);
-    const int rc = mdb_cursor_get(cursor, key, value, MDB_SET_RANGE);
-    if (rc == MDB_NOTFOUND)
-        return mdb_cursor_get(cursor, key, value, MDB_LAST);
-    return rc ? rc : mdb_cursor_get(cursor, key, value, MDB_PREV);
+    const bool found = view_get(&read->view, table, key, ret_value);
+    keep_read_error(read);
+    return found;
 }
 
 void store_read_each(struct store_read *read, enum store_table table, const struct store_key *from, bool backwards,
                      store_visit visit, void *arg)
 {
-    MDB_cursor *cursor;
-    if (read->store->tables[table] == NO_TABLE)
-        return;
-    if (!keep_read_error(read, mdb_cursor_open(read->txn, read->store->tables[table], &cursor)))
-        return;
-    MDB_val key, value;
-    int rc = place(cursor, from, backwards, &key, &value);
-    while (keep_read_error(read, rc)) {
-        if (!visit(arg, &(struct store_item){key.mv_data, key.mv_size, value.mv_data, value.mv_size}))
-            break;
-        rc = mdb_cursor_get(cursor, &key, &value, backwards ? MDB_PREV : MDB_NEXT);
-    }
-    mdb_cursor_close(cursor);
+    struct view_cursor cursor;
+    struct store_item item;
+    view_cursor_open(&read->view, table, from, backwards, &cursor);
+    while (view_cursor_next(&cursor, &item) && visit(arg, &item))
+        ;
+    view_cursor_close(&cursor);
+    keep_read_error(read);
 }
 
 static bool take_first(void *arg, const struct store_item *item)
@@ -614,10 +667,16 @@ bool store_read_last(struct store_read *read, enum store_table table, struct sto
     return true;
 }
 
+static bool count_item(void *arg, const struct store_item *item)
+{
+    (void)item;
+    ++*(uint64_t *)arg;
+    return true;
+}
+
 uint64_t store_read_count(struct store_read *read, enum store_table table)
 {
-    MDB_stat stat;
-    if (read->store->tables[table] == NO_TABLE)
-        return 0;
-    return keep_read_error(read, mdb_stat(read->txn, read->store->tables[table], &stat)) ? stat.ms_entries : 0;
+    uint64_t count = 0;
+    store_read_each(read, table, &(struct store_key){0}, false, count_item, &count);
+    return count;
 }

@@ -1,98 +1,117 @@
-/* Where everything is kept: tables of ordered binary keys in LMDB. The unit is a batch, a list of changes that becomes
- * durable as a whole and then visible as a whole. Nothing above this header knows LMDB.
+/* Where everything is kept: tables of ordered binary keys. The unit is a batch, a list of changes that becomes durable
+ * as a whole and then visible as a whole.
  *
- * One thread writes (the engine's); any thread reads. A batch remembers its first error and does nothing after it:
- * write as much as you like, look once, at store_commit(). "Not found" is a false, not an error.
+ * Two levels: what is durable in the journal and not yet in the database is in memory (memtable.h), above the database
+ * (database.h), which follows by checkpoints on a thread of their own. Batches are built one after the other by one
+ * thread (the engine's); while one is being flushed the next is built on top of it. Any thread reads: one moment of
+ * both levels, of what is durable.
  *
- * Readers hold a lock that the writer takes to grow the map, so a read must be short and must not wait for the writer.
+ * A batch remembers its first error and does nothing after it: write as much as you like, look once, when it is sealed.
+ * "Not found" is a false, not an error.
  */
 #ifndef REEVE_STORE_H
 #define REEVE_STORE_H
 
-#include <reeve.h>
-
-enum store_table {
-    TABLE_META,          /* text -> text or number */
-    TABLE_ORGANIZATIONS, /* organization -> record */
-    TABLE_KEYS,          /* organization ‖ key -> record */
-    TABLE_KEY_INDEX,     /* key -> organization: who asks names only the key */
-    TABLE_SERVICES,      /* organization ‖ service -> record */
-    TABLE_BACKUPS,       /* service ‖ backup -> record */
-    TABLE_BACKUP_INDEX,  /* backup -> service: a restore names only the backup */
-    TABLE_EVENTS,        /* sequence -> record, appended */
-    TABLE_QUEUE, /* organization ‖ number -> operation ‖ service [‖ backup]: operations ready or in flight */
-    TABLE_DUE,   /* time ‖ kind ‖ key -> nothing: what has to be looked at then */
-    TABLE_IDEMPOTENCY, /* organization ‖ hash of the key -> record */
-    TABLE_COUNT,
-};
-
-#define STORE_KEY_SIZE_MAX 48
-
-struct store_key {
-    size_t size;
-    uint8_t bytes[STORE_KEY_SIZE_MAX];
-};
-
-struct store_item {
-    const uint8_t *key;
-    size_t key_size;
-    const void *value;
-    size_t value_size;
-};
+#include "database.h"
+#include "tables.h"
 
 struct store_options {
     const char *directory;
     uint64_t map_initial_bytes, map_max_bytes;
-    bool read_only; /* for looking at a store, also one in use; never creates: tables that it lacks are empty */
+    uint64_t journal_segment_bytes, journal_max_bytes; /* one file; all of them */
+    uint64_t table_max_bytes;                          /* in memory, above the database */
+    uint64_t checkpoint_ms;        /* changes that are older go into the database with the next batch */
+    bool read_only;                /* for looking at a store, also one in use */
+    bool single_threaded;          /* no threads: batches are flushed when sealed, checkpoints made when they are due */
+    void (*on_settled)(void *arg); /* call store_settle() and look for room; any thread, briefly */
+    void *arg;
 };
 
 struct store_stats {
-    uint64_t puts, deletes, bytes; /* written by batches that became durable */
+    uint64_t puts, deletes, bytes;                   /* written by batches that became durable */
+    uint64_t journal_bytes, flushes;                 /* to disk, frames and all */
+    uint64_t journal_held_bytes, journal_file_bytes; /* of files with what the database does not have; of all */
+    uint64_t table_bytes;
+    uint64_t checkpoints, checkpoint_failures, checkpoint_puts, checkpoint_ns, checkpoint_lag; /* batches behind */
     uint64_t map_bytes, map_used_bytes;
 };
 
 struct store;
 
 int store_open(const struct store_options *options, struct store **ret_store, struct reeve_error *ret_error);
+/* Brings everything into the database first. */
 void store_close(struct store *store);
+/* What a crash leaves: nothing is brought anywhere. */
+void store_abandon(struct store *store);
+/* From here on nobody is told anything; any thread. */
+void store_mute(struct store *store);
 void store_get_stats(struct store *store, struct store_stats *ret_stats);
 /* Copy the store as of now into a new directory; any thread. */
 int store_copy(struct store *store, const char *directory, struct reeve_error *ret_error);
 
 /* ---- Batches: the engine's thread ---- */
 
+/* Is there room for another batch? STORE_WAIT: not before a checkpoint has ended. Negative: checkpoints fail, and what
+ * they should have made room for is full. */
+#define STORE_ROOM 0
+#define STORE_WAIT 1
+int store_room(struct store *store);
+
+/* Waits for room; goes on behind the last durable batch where one has failed. */
 int store_begin(struct store *store);
-/* What get and seek return is valid until the next change of the batch. */
+/* What get and seek return is valid until the end of the batch. */
 bool store_get(struct store *store, enum store_table table, const struct store_key *key, struct reeve_str *ret_value);
 /* The first item whose key is not less than `from`. */
 bool store_seek(struct store *store, enum store_table table, const struct store_key *from, struct store_item *ret_item);
 bool store_last(struct store *store, enum store_table table, struct store_item *ret_item);
 void store_put(struct store *store, enum store_table table, const struct store_key *key, const void *value,
                size_t size);
-/* The same for a key that is known to be behind all others of the table. */
-void store_append(struct store *store, enum store_table table, const struct store_key *key, const void *value,
+/* The same for a key that the table does not have: deleting it later leaves nothing. */
+void store_insert(struct store *store, enum store_table table, const struct store_key *key, const void *value,
                   size_t size);
 void store_delete(struct store *store, enum store_table table, const struct store_key *key);
 /* The first error of this batch so far, 0 if none. */
 int store_batch_error(const struct store *store);
 
-#define STORE_GROWN 1
-/* 0: durable. STORE_GROWN: nothing was written, the map was too small and is larger now; make the batch again.
- * Negative: nothing was written; store_failure() has the reason. */
+/* The batch is complete: it goes to the journal, and the next one may be begun. Durable it is when store_settle() says
+ * so; with `wait` it is flushed by the caller, unless something is being flushed already. Negative: it has not
+ * happened; store_failure() has the reason. */
+int store_seal(struct store *store, bool wait, uint64_t *ret_sequence);
+/* Take notice of what has become durable: all batches up to that one. Negative: flushing has failed, those behind it
+ * have not happened. */
+int store_settle(struct store *store, uint64_t *ret_sequence);
+/* Until nothing is being flushed. */
+void store_wait(struct store *store);
+/* All in one: 0 when the batch is durable, negative when it has not happened. */
 int store_commit(struct store *store);
 void store_abort(struct store *store);
-/* Why the last begin or commit failed, for people. */
+/* Why the last of these failed, for people. */
 const char *store_failure(const struct store *store);
+/* Why the last checkpoint failed; empty where it did not. */
+void store_checkpoint_failure(struct store *store, char ret_text[256]);
+/* Bring all that is durable into the database, on this thread. */
+int store_checkpoint(struct store *store);
 
 /* ---- Reading: any thread ---- */
 
-struct store_read {
-    struct store *store;
-    void *txn;
-    int error; /* the first fault of this read: 0 or a negative code */
+struct memtable;
+
+/* What one sees: of each key the newest version up to a batch, in one of the tables, or else in the database. */
+struct store_view {
+    struct memtable *tables[2]; /* the newer first; NULL: none */
+    uint64_t sequence;
+    struct database_read database;
 };
 
-/* One moment of the store until store_read_end(). What is returned in between is valid until then. */
+struct store_read {
+    struct store *store;
+    struct store_view view;
+    struct store_read *previous, *next; /* all that are under way */
+    int error;                          /* the first fault of this read: 0 or a negative code */
+};
+
+/* One moment of the store until store_read_end(). What is returned in between is valid until then. Short, because it
+ * keeps memory and pages from being used again. */
 int store_read_begin(struct store *store, struct store_read *ret_read);
 void store_read_end(struct store_read *read);
 bool store_read_get(struct store_read *read, enum store_table table, const struct store_key *key,
@@ -103,6 +122,7 @@ typedef bool (*store_visit)(void *arg, const struct store_item *item);
 void store_read_each(struct store_read *read, enum store_table table, const struct store_key *from, bool backwards,
                      store_visit visit, void *arg);
 bool store_read_last(struct store_read *read, enum store_table table, struct store_item *ret_item);
+/* By counting. */
 uint64_t store_read_count(struct store_read *read, enum store_table table);
 
 #endif

@@ -177,6 +177,9 @@ static void set_limits(struct reeve_limits *limits)
     limits->idempotency_ms = SIM_IDEMPOTENCY_MS;
     limits->overdue_per_second = 1000000;
     limits->map_initial_bytes = 1 << 20; /* it has to grow */
+    limits->journal_segment_bytes = 256 << 10;
+    limits->journal_max_bytes = 1 << 20;
+    limits->table_max_bytes = 128 << 10; /* checkpoints are made often */
 }
 
 static void open_core(void)
@@ -187,7 +190,11 @@ static void open_core(void)
     set_limits(&core->limits);
     const struct store_options options = {.directory = world.directory,
                                           .map_initial_bytes = core->limits.map_initial_bytes,
-                                          .map_max_bytes = core->limits.map_max_bytes};
+                                          .map_max_bytes = core->limits.map_max_bytes,
+                                          .journal_segment_bytes = core->limits.journal_segment_bytes,
+                                          .journal_max_bytes = core->limits.journal_max_bytes,
+                                          .table_max_bytes = core->limits.table_max_bytes,
+                                          .single_threaded = true};
     SIM_REQUIRE(store_open(&options, &world.store, &error) == 0, "the store cannot be opened: %s", error.message);
     core->store = world.store;
     core->catalogue = world.catalogue;
@@ -205,7 +212,7 @@ static void close_core(void)
         store_abort(world.store);
     world.in_batch = false;
     core_deinit(&world.core);
-    store_close(world.store);
+    store_abandon(world.store);
     world.store = NULL;
 }
 
@@ -811,28 +818,24 @@ static int make_batch(struct inputs *inputs)
 {
     struct core *core = &world.core;
     uint8_t seed[CORE_SEED_SIZE];
-    int r;
     for (size_t i = 0; i < sizeof seed; i += 8) {
         const uint64_t word = sim_random(&world.random);
         memcpy(seed + i, &word, 8);
     }
-    do {
-        arena_reset(&world.arena);
-        r = core_begin(core, &world.arena, world.now_ms, world.mono_ms, seed);
-        SIM_REQUIRE(r == 0, "a batch cannot be begun");
-        world.in_batch = true;
-        apply(inputs);
-        time_out();
-        model_due(&world.next);
-        core_due(core);
-        if (dies(CRASH_IN_BATCH))
-            return DIED;
-        if (world.fault)
-            core_fault(core, -REEVE_ERROR_STORE_ACCESS);
-        world.in_batch = false;
-        r = core_commit(core);
-    } while (r == STORE_GROWN);
-    return r;
+    arena_reset(&world.arena);
+    SIM_REQUIRE(core_begin(core, &world.arena, world.now_ms, world.mono_ms, seed) == 0, "a batch cannot be begun: %s",
+                store_failure(world.store));
+    world.in_batch = true;
+    apply(inputs);
+    time_out();
+    model_due(&world.next);
+    core_due(core);
+    if (dies(CRASH_IN_BATCH))
+        return DIED;
+    if (world.fault)
+        core_fault(core, -REEVE_ERROR_STORE_ACCESS);
+    world.in_batch = false;
+    return core_commit(core);
 }
 
 static void run_batch(struct inputs *inputs)
@@ -918,7 +921,7 @@ static void make_organizations(void)
         core_dispatch(&world.core);
     }
     world.organizations[SIM_ORGANIZATIONS].bytes[0] = 7;
-    world.sequence = world.core.sequence;
+    world.sequence = world.core.durable.sequence;
     memset(&inputs, 0, sizeof inputs);
     run_batch(&inputs);
 }

@@ -70,12 +70,12 @@ static void test_asking_for_what_is_changes_nothing(void **state)
     const struct reeve_uuid id = fixture_running(f);
     struct reeve_service before, after;
     assert_true(fixture_load_service(f, &id, &before));
-    const uint64_t generation = before.generation, sequence = f->core.sequence;
+    const uint64_t generation = before.generation, sequence = f->core.durable.sequence;
     assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_START), 0);
     assert_int_equal(fixture_command(f, REEVE_COMMAND_SERVICE_AWAKE), 0);
     assert_true(fixture_load_service(f, &id, &after));
     assert_int_equal(after.generation, generation);
-    assert_int_equal(f->core.sequence, sequence);
+    assert_int_equal(f->core.durable.sequence, sequence);
 }
 
 static void test_a_failed_attempt_is_tried_again_with_the_same_id_after_a_pause(void **state)
@@ -802,7 +802,7 @@ static void test_a_key_is_indexed_as_long_as_it_is_there(void **state)
 static void test_states_are_counted_as_they_change(void **state)
 {
     struct fixture *f = *state;
-    const struct reeve_state_counts *counts = &f->core.state_counts;
+    const struct reeve_state_counts *counts = &f->core.durable.state_counts;
     fixture_running(f);
     fixture_service(f);
     assert_int_equal(counts->services[REEVE_SERVICE_STATE_PROVISIONING], 1);
@@ -832,7 +832,7 @@ static void test_a_batch_that_did_not_happen_counts_nothing(void **state)
     struct fixture *f = *state;
     const uint8_t seed[CORE_SEED_SIZE] = {1};
     fixture_running(f);
-    const struct reeve_state_counts before = f->core.state_counts;
+    const struct reeve_state_counts before = f->core.durable.state_counts;
     struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_STOP};
     request.params.service = (struct reeve_service_params){.organization_id = f->organization_id,
                                                            .service_id = f->service_id};
@@ -841,9 +841,9 @@ static void test_a_batch_that_did_not_happen_counts_nothing(void **state)
     assert_int_equal(core_request(&f->core, &request)->error.code, 0);
     core_fault(&f->core, -REEVE_ERROR_NO_MEMORY);
     assert_int_equal(core_commit(&f->core), -REEVE_ERROR_NO_MEMORY);
-    assert_memory_equal(&f->core.state_counts, &before, sizeof before);
+    assert_memory_equal(&f->core.durable.state_counts, &before, sizeof before);
     fixture_advance(f, 0);
-    assert_memory_equal(&f->core.state_counts, &before, sizeof before);
+    assert_memory_equal(&f->core.durable.state_counts, &before, sizeof before);
 }
 
 /* ---- What every command has ---- */
@@ -900,7 +900,7 @@ static void test_every_event_follows_from_the_one_before(void **state)
     fixture_advance(f, 1000);
     finish(f, REEVE_OUTCOME_STATUS_DONE);
     enum reeve_service_state last = REEVE_SERVICE_STATE_NONE;
-    for (uint64_t sequence = 1; sequence <= f->core.sequence; sequence++) {
+    for (uint64_t sequence = 1; sequence <= f->core.durable.sequence; sequence++) {
         struct reeve_event event;
         assert_true(fixture_load_event(f, sequence, &event));
         if (!uuid_equal(&event.service_id, &id))

@@ -153,11 +153,11 @@ static void test_a_hash_is_refused_where_it_is_of_no_use(void **state)
     static struct fixture fixture;
     open_with(&fixture, SCRAM_FORM);
     const struct reeve_uuid id = fixture_running(&fixture);
-    const uint64_t sequence = fixture.core.sequence;
+    const uint64_t sequence = fixture.core.durable.sequence;
     assert_int_equal(set_password(&fixture, &id, hash), REEVE_ERROR_BAD_REQUEST);
     assert_string_equal(fixture.result.error.field, "newPasswordHash");
     assert_non_null(strstr(fixture.result.error.message, "must be absent"));
-    assert_int_equal(fixture.core.sequence, sequence);
+    assert_int_equal(fixture.core.durable.sequence, sequence);
     assert_int_equal(set_password(&fixture, &id, NULL), 0);
     fixture_close(&fixture);
 }

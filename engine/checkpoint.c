@@ -1,0 +1,304 @@
+/* The database follows the journal: a frozen table is written in one transaction, which also says how far the database
+ * has come; then the journal may forget. Several changes of one key have become one by then. On a thread of its own,
+ * or, in a store without threads, where the engine's thread asks for it. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "error.h"
+#include "store_state.h"
+
+#define RETRY_MS 500
+#define RECORD_KEY "journal"
+#define RECORD_SIZE (16 + 8 + 8 + 8 + 1)
+
+/* ---- What the database says about the journal ---- */
+
+void journal_record_put(struct database *database, const struct journal_record *record)
+{
+    uint8_t bytes[RECORD_SIZE];
+    memcpy(bytes, &record->store_id, 16);
+    put_be64(bytes + 16, record->position.sequence);
+    put_be64(bytes + 24, record->position.chain);
+    put_be64(bytes + 32, record->segments);
+    bytes[40] = record->closed;
+    database_put(database, TABLE_META, RECORD_KEY, sizeof RECORD_KEY - 1, bytes, sizeof bytes);
+}
+
+int journal_record_read(struct database_read *read, struct journal_record *ret_record, bool *ret_exists)
+{
+    struct reeve_str value;
+    *ret_exists = database_get(read, TABLE_META, RECORD_KEY, sizeof RECORD_KEY - 1, &value);
+    if (!*ret_exists)
+        return read->error;
+    if (value.size != RECORD_SIZE)
+        return -REEVE_ERROR_STORE_DAMAGED;
+    const uint8_t *bytes = (const uint8_t *)value.data;
+    *ret_record = (struct journal_record){.position = {get_be64(bytes + 16), (uint32_t)get_be64(bytes + 24)},
+                                          .segments = (unsigned)get_be64(bytes + 32),
+                                          .closed = bytes[40] != 0};
+    memcpy(&ret_record->store_id, bytes, 16);
+    return 0;
+}
+
+int journal_record_write(struct database *database, const struct journal_record *record)
+{
+    int r;
+    do {
+        r = database_write_begin(database);
+        if (r < 0)
+            return r;
+        journal_record_put(database, record);
+        r = database_commit(database);
+    } while (r == DATABASE_GROWN);
+    return r;
+}
+
+/* ---- Writing a table ---- */
+
+/* The newest version of each key up to a batch; returns how many. What came and went above the database is not its
+ * business. */
+static uint64_t write_table(struct database *database, const struct memtable *memtable, uint64_t sequence)
+{
+    uint64_t count = 0;
+    for (enum store_table table = 0; table < TABLE_COUNT; table++) {
+        for (struct memtable_node *node = memtable_first(memtable, table); node; node = memtable_next(node)) {
+            const struct memtable_version *version = memtable_at(node, sequence);
+            if (!version || (version->gone && node->fresh))
+                continue;
+            count++;
+            if (version->gone)
+                database_delete(database, table, node->key, node->key_size);
+            else
+                database_put(database, table, node->key, node->key_size, version->bytes, version->size);
+        }
+    }
+    return count;
+}
+
+static int write_checkpoint(struct store *store, const struct memtable *table, const struct journal_record *record,
+                            uint64_t *ret_puts)
+{
+    int r;
+    crash_point(CRASH_CHECKPOINT_BEGUN);
+    do {
+        r = database_write_begin(store->database);
+        if (r < 0)
+            return r;
+        *ret_puts = write_table(store->database, table, record->position.sequence);
+        journal_record_put(store->database, record);
+        crash_point(CRASH_CHECKPOINT_WRITTEN);
+        r = database_commit(store->database);
+    } while (r == DATABASE_GROWN);
+    crash_point(CRASH_CHECKPOINT_DURABLE);
+    return r;
+}
+
+bool checkpoint_is_due(const struct store *store)
+{
+    return store->frozen && !store->checkpointing && store->frozen->last_sequence <= store->durable;
+}
+
+/* The frozen table is in the database: its place is free. */
+static void finish(struct store *store, struct memtable *table)
+{
+    struct memtable *tables[2] = {table, NULL};
+    store->frozen = NULL;
+    store->checkpoint_sequence = table->last_sequence;
+    table->next = store->retired;
+    store->retired = table;
+    table->readers++;
+    store_unpin(store, tables);
+}
+
+int checkpoint_make(struct store *store)
+{
+    struct memtable *table = store->frozen;
+    if (!checkpoint_is_due(store))
+        return 0;
+    struct journal_stats journal;
+    uint64_t puts = 0;
+    store->checkpointing = true;
+    pthread_mutex_unlock(&store->lock);
+    journal_get_stats(store->journal, &journal);
+    const uint64_t begun_ns = clock_mono_ns();
+    const struct journal_record record = {
+        .store_id = store->id, .position = {table->last_sequence, table->last_chain}, .segments = journal.segments};
+    const int r = write_checkpoint(store, table, &record, &puts);
+    pthread_mutex_lock(&store->lock);
+    store->checkpointing = false;
+    if (r < 0) {
+        store->stats.checkpoint_failures++;
+        snprintf(store->checkpoint_failure, sizeof store->checkpoint_failure, "%s", database_failure(store->database));
+    } else {
+        store->stats.checkpoints++;
+        store->stats.checkpoint_puts += puts;
+        store->stats.checkpoint_ns += clock_mono_ns() - begun_ns;
+        store->checkpoint_failure[0] = '\0';
+        finish(store, table);
+        journal_release(store->journal, record.position.sequence);
+        crash_point(CRASH_CHECKPOINT_RELEASED);
+    }
+    pthread_cond_broadcast(&store->changed);
+    return r;
+}
+
+/* ---- The thread ---- */
+
+/* Until something has changed; after a failure not for long. */
+static void wait_for_work(struct store *store)
+{
+    struct timespec until;
+    if (!store->checkpoint_failure[0]) {
+        pthread_cond_wait(&store->changed, &store->lock);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += RETRY_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while (!store->stopping && pthread_cond_timedwait(&store->changed, &store->lock, &until) == 0)
+        ;
+}
+
+static void *run_thread(void *arg)
+{
+    struct store *store = arg;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL); /* signals are the host's */
+    pthread_mutex_lock(&store->lock);
+    while (!store->stopping) {
+        if (!checkpoint_is_due(store)) {
+            pthread_cond_wait(&store->changed, &store->lock);
+            continue;
+        }
+        const int r = checkpoint_make(store);
+        if (store->on_settled)
+            store->on_settled(store->on_settled_arg);
+        pthread_mutex_unlock(&store->lock);
+        journal_prepare(store->journal);
+        pthread_mutex_lock(&store->lock);
+        if (r < 0 && !store->stopping)
+            wait_for_work(store);
+    }
+    pthread_mutex_unlock(&store->lock);
+    return NULL;
+}
+
+int checkpoint_start(struct store *store)
+{
+    store->stopping = false;
+    if (pthread_create(&store->thread, NULL, run_thread, store) != 0)
+        return -REEVE_ERROR_NO_MEMORY;
+    store->has_thread = true;
+    return 0;
+}
+
+void checkpoint_stop(struct store *store)
+{
+    if (!store->has_thread)
+        return;
+    pthread_mutex_lock(&store->lock);
+    store->stopping = true;
+    pthread_cond_broadcast(&store->changed);
+    pthread_mutex_unlock(&store->lock);
+    pthread_join(store->thread, NULL);
+    store->has_thread = false;
+}
+
+/* ---- Snapshots ---- */
+
+static int copy_failed(struct reeve_error *ret_error, int code, const char *directory, const char *why)
+{
+    return error_set(ret_error, (enum reeve_error_code) - code, NULL, "cannot copy the store to %s: %s", directory,
+                     why);
+}
+
+/* What is above the database, into the copy of it; unless a checkpoint has been there first. */
+static int complete_copy(struct database *copy, struct store_view *view)
+{
+    struct database_read read;
+    struct journal_record record = {0};
+    bool exists;
+    int r = database_read_begin(copy, &read);
+    if (r < 0)
+        return r;
+    r = journal_record_read(&read, &record, &exists);
+    database_read_end(&read);
+    do {
+        if (r >= 0)
+            r = database_write_begin(copy);
+        if (r < 0)
+            return r;
+        for (int i = 2; i-- > 0;) {
+            if (view->tables[i] && record.position.sequence < view->sequence)
+                write_table(copy, view->tables[i], view->sequence);
+        }
+        database_delete(copy, TABLE_META, RECORD_KEY, sizeof RECORD_KEY - 1);
+        r = database_commit(copy);
+    } while (r == DATABASE_GROWN);
+    return r;
+}
+
+static int make_copy(struct store *store, struct store_view *view, const char *directory, struct reeve_error *ret_error)
+{
+    struct database *copy;
+    uint64_t map_bytes, used_bytes;
+    int r = database_copy(store->database, directory, ret_error);
+    if (r < 0)
+        return r;
+    crash_point(CRASH_SNAPSHOT_COPIED);
+    database_get_size(store->database, &map_bytes, &used_bytes);
+    const struct database_options options = {
+        .directory = directory, .map_initial_bytes = map_bytes, .map_max_bytes = UINT64_MAX};
+    r = database_open(&options, &copy, ret_error);
+    if (r < 0)
+        return r;
+    r = complete_copy(copy, view);
+    if (r < 0)
+        copy_failed(ret_error, r, directory, database_failure(copy));
+    database_close(copy);
+    return r;
+}
+
+static void remove_file(const char *directory, const char *name)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    unlink(path);
+}
+
+int store_copy(struct store *store, const char *directory, struct reeve_error *ret_error)
+{
+    struct store_read read;
+    if (mkdir(directory, 0700) != 0)
+        return copy_failed(ret_error, errno == ENOMEM ? -REEVE_ERROR_NO_MEMORY : -REEVE_ERROR_STORE_ACCESS, directory,
+                           strerror(errno));
+    crash_point(CRASH_SNAPSHOT_BEGUN);
+    int r = store_read_begin(store, &read);
+    if (r < 0) {
+        copy_failed(ret_error, r, directory, "the store cannot be read");
+    } else {
+        /* The tables are what must stay. The moment of the database is not needed, and would keep its map from growing.
+         */
+        database_read_end(&read.view.database);
+        r = make_copy(store, &read.view, directory, ret_error);
+        store_read_forget(&read);
+    }
+    remove_file(directory, "lock.mdb");
+    crash_point(CRASH_SNAPSHOT_MADE);
+    if (r < 0) {
+        remove_file(directory, "data.mdb");
+        rmdir(directory);
+    }
+    return r;
+}

@@ -1,0 +1,273 @@
+#include "memtable.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK_SIZE (1U << 20)
+#define BYTES_PER_BUCKET 512
+#define BUCKET_BITS_MIN 8
+#define QUIET_BYTES (1U << 20) /* who held less gives its memory back */
+
+struct memtable *memtable_new(uint64_t bytes_wanted)
+{
+    struct memtable *memtable = calloc(1, sizeof *memtable);
+    if (!memtable)
+        return NULL;
+    memtable->bucket_bits = BUCKET_BITS_MIN;
+    while (memtable->bucket_bits < 24 && (UINT64_C(1) << memtable->bucket_bits) * BYTES_PER_BUCKET < bytes_wanted)
+        memtable->bucket_bits++;
+    memtable->buckets = calloc((size_t)1 << memtable->bucket_bits, sizeof *memtable->buckets);
+    arena_init(&memtable->arena, bytes_wanted < BLOCK_SIZE ? 64 * 1024 : BLOCK_SIZE);
+    memtable->random = 2463534242;
+    if (!memtable->buckets || !memtable_reset(memtable)) {
+        memtable_free(memtable);
+        return NULL;
+    }
+    return memtable;
+}
+
+void memtable_free(struct memtable *memtable)
+{
+    if (!memtable)
+        return;
+    arena_deinit(&memtable->arena);
+    free(memtable->buckets);
+    free(memtable);
+}
+
+static void *take(struct memtable *memtable, size_t size)
+{
+    void *memory = arena_alloc(&memtable->arena, size);
+    if (memory)
+        atomic_fetch_add_explicit(&memtable->bytes, size, memory_order_relaxed);
+    return memory;
+}
+
+static struct memtable_node *new_node(struct memtable *memtable, unsigned height)
+{
+    struct memtable_node *node = take(memtable, sizeof *node + height * sizeof node->next[0]);
+    if (!node)
+        return NULL;
+    atomic_init(&node->newest, NULL);
+    atomic_init(&node->hash_next, NULL);
+    for (unsigned i = 0; i < height; i++)
+        atomic_init(&node->next[i], NULL);
+    node->height = (uint8_t)height;
+    node->key_size = 0;
+    return node;
+}
+
+bool memtable_reset(struct memtable *memtable)
+{
+    const size_t held = atomic_load(&memtable->bytes);
+    if (held > 0 && held < QUIET_BYTES) {
+        const size_t block_size = memtable->arena.block_size;
+        arena_deinit(&memtable->arena);
+        arena_init(&memtable->arena, block_size);
+    }
+    arena_reset(&memtable->arena);
+    if (held > 0)
+        memset((void *)memtable->buckets, 0, sizeof *memtable->buckets << memtable->bucket_bits);
+    atomic_store(&memtable->bytes, 0);
+    memtable->last_sequence = 0;
+    for (unsigned table = 0; table < TABLE_COUNT; table++) {
+        memtable->heads[table] = new_node(memtable, MEMTABLE_HEIGHT_MAX);
+        if (!memtable->heads[table])
+            return false;
+        for (unsigned i = 0; i < MEMTABLE_HEIGHT_MAX; i++)
+            memtable->finger[table][i] = memtable->heads[table];
+    }
+    atomic_store(&memtable->bytes, 0);
+    return true;
+}
+
+/* ---- Looking up ---- */
+
+int memtable_compare(const void *a, size_t a_size, const void *b, size_t b_size)
+{
+    const int order = memcmp(a, b, a_size < b_size ? a_size : b_size);
+    return order ? order : (a_size > b_size) - (a_size < b_size);
+}
+
+static _Atomic(struct memtable_node *) *bucket_of(const struct memtable *memtable, enum store_table table,
+                                                  const void *key, size_t size)
+{
+    const uint8_t *bytes = key;
+    uint64_t hash = (uint64_t)table * 64 + size, word;
+    for (; size >= 8; size -= 8, bytes += 8) {
+        memcpy(&word, bytes, 8);
+        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 29;
+    }
+    word = 0;
+    memcpy(&word, bytes, size);
+    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return &memtable->buckets[hash >> (64 - memtable->bucket_bits)];
+}
+
+struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
+                                    size_t size)
+{
+    struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, table, key, size), memory_order_acquire);
+    while (node && (node->table != table || node->key_size != size || memcmp(node->key, key, size) != 0))
+        node = atomic_load_explicit(&node->hash_next, memory_order_acquire);
+    return node;
+}
+
+static struct memtable_node *next_at(const struct memtable_node *node, unsigned level)
+{
+    return atomic_load_explicit(&node->next[level], memory_order_acquire);
+}
+
+static bool is_less(const struct memtable_node *node, const void *key, size_t size)
+{
+    return memtable_compare(node->key, node->key_size, key, size) < 0;
+}
+
+/* The last nodes before a key, level by level down from `level`, starting at `node` which is before it. */
+static void descend(struct memtable_node *node, unsigned level, const void *key, size_t size,
+                    struct memtable_node *ret_before[MEMTABLE_HEIGHT_MAX])
+{
+    while (level-- > 0) {
+        for (struct memtable_node *next; (next = next_at(node, level)) && is_less(next, key, size);)
+            node = next;
+        ret_before[level] = node;
+    }
+}
+
+struct memtable_node *memtable_from(const struct memtable *memtable, enum store_table table, const void *key,
+                                    size_t size)
+{
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
+    if (size == 0)
+        return memtable_first(memtable, table);
+    descend(memtable->heads[table], MEMTABLE_HEIGHT_MAX, key, size, before);
+    return memtable_next(before[0]);
+}
+
+struct memtable_node *memtable_before(const struct memtable *memtable, enum store_table table, const void *key,
+                                      size_t size)
+{
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
+    if (size == 0)
+        return memtable_last(memtable, table);
+    descend(memtable->heads[table], MEMTABLE_HEIGHT_MAX, key, size, before);
+    return before[0] == memtable->heads[table] ? NULL : before[0];
+}
+
+struct memtable_node *memtable_last(const struct memtable *memtable, enum store_table table)
+{
+    struct memtable_node *node = memtable->heads[table];
+    for (unsigned level = MEMTABLE_HEIGHT_MAX; level-- > 0;) {
+        for (struct memtable_node *next; (next = next_at(node, level));)
+            node = next;
+    }
+    return node == memtable->heads[table] ? NULL : node;
+}
+
+/* ---- Changing ---- */
+
+/* One level in four goes on to the next. Only the shape depends on it, and it is the same in each run. */
+static unsigned draw_height(struct memtable *memtable)
+{
+    uint32_t x = memtable->random;
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    memtable->random = x;
+    unsigned height = 1;
+    while (height < MEMTABLE_HEIGHT_MAX && (x & 3) == 0) {
+        height++;
+        x >>= 2;
+    }
+    return height;
+}
+
+/* Most keys come near the one before: look from where that went in, as far up as it takes to stand around the new one.
+ */
+static void find_place(struct memtable *memtable, enum store_table table, const void *key, size_t size,
+                       struct memtable_node *ret_before[MEMTABLE_HEIGHT_MAX])
+{
+    struct memtable_node **finger = memtable->finger[table], *head = memtable->heads[table];
+    unsigned level = 0;
+    for (; level < MEMTABLE_HEIGHT_MAX; level++) {
+        const struct memtable_node *next = next_at(finger[level], level);
+        if ((finger[level] == head || is_less(finger[level], key, size)) && (!next || !is_less(next, key, size)))
+            break;
+    }
+    for (unsigned i = level; i < MEMTABLE_HEIGHT_MAX; i++)
+        ret_before[i] = finger[i];
+    descend(level < MEMTABLE_HEIGHT_MAX ? finger[level] : head, level, key, size, ret_before);
+}
+
+struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
+                                      bool fresh)
+{
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
+    assert(size > 0 && size <= STORE_KEY_SIZE_MAX);
+    struct memtable_node *node = new_node(memtable, draw_height(memtable));
+    if (!node)
+        return NULL;
+    node->table = (uint8_t)table;
+    node->fresh = fresh;
+    node->key_size = (uint8_t)size;
+    memcpy(node->key, key, size);
+    find_place(memtable, table, key, size, before);
+    for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++) {
+        memtable->finger[table][level] = level < node->height ? node : before[level];
+        if (level >= node->height)
+            continue;
+        atomic_store_explicit(&node->next[level], next_at(before[level], level), memory_order_relaxed);
+        atomic_store_explicit(&before[level]->next[level], node, memory_order_release);
+    }
+    _Atomic(struct memtable_node *) *bucket = bucket_of(memtable, table, key, size);
+    atomic_store_explicit(&node->hash_next, atomic_load_explicit(bucket, memory_order_relaxed), memory_order_relaxed);
+    atomic_store_explicit(bucket, node, memory_order_release);
+    return node;
+}
+
+bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint64_t sequence, const void *value,
+                    size_t size, bool gone)
+{
+    struct memtable_version *version = take(memtable, sizeof *version + size);
+    if (!version)
+        return false;
+    struct memtable_version *newest = atomic_load_explicit(&node->newest, memory_order_relaxed);
+    version->previous = newest && newest->sequence == sequence ? newest->previous : newest;
+    version->sequence = sequence;
+    version->size = (uint32_t)size;
+    version->gone = gone;
+    if (size)
+        memcpy(version->bytes, value, size);
+    atomic_store_explicit(&node->newest, version, memory_order_release);
+    return true;
+}
+
+void memtable_unlink(struct memtable *memtable, struct memtable_node *node)
+{
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
+    descend(memtable->heads[node->table], MEMTABLE_HEIGHT_MAX, node->key, node->key_size, before);
+    for (unsigned level = 0; level < node->height; level++) {
+        assert(next_at(before[level], level) == node);
+        atomic_store_explicit(&before[level]->next[level], next_at(node, level), memory_order_release);
+        if (memtable->finger[node->table][level] == node)
+            memtable->finger[node->table][level] = before[level];
+    }
+    _Atomic(struct memtable_node *) *link = bucket_of(memtable, node->table, node->key, node->key_size);
+    for (struct memtable_node *at; (at = atomic_load_explicit(link, memory_order_relaxed)) != node;)
+        link = &at->hash_next;
+    atomic_store_explicit(link, atomic_load_explicit(&node->hash_next, memory_order_relaxed), memory_order_release);
+}
+
+void memtable_undo(struct memtable *memtable, struct memtable_node *node, uint64_t from_sequence)
+{
+    struct memtable_version *version = atomic_load_explicit(&node->newest, memory_order_relaxed);
+    if (!version)
+        return; /* undone already */
+    while (version && version->sequence >= from_sequence)
+        version = version->previous;
+    atomic_store_explicit(&node->newest, version, memory_order_release);
+    if (!version)
+        memtable_unlink(memtable, node);
+}

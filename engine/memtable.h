@@ -1,0 +1,96 @@
+/* What is durable in the journal and not in the database yet: ordered tables in memory, each key with its versions.
+ *
+ * One thread writes (the engine's). Any thread reads, without a lock: a reader has the number of a batch and sees of
+ * each key the newest version up to it. Memory is given back only all at once, when nobody reads any more: what was
+ * taken out of the order is not seen by those who come later, and leads those who stand on it back into it.
+ */
+#ifndef REEVE_MEMTABLE_H
+#define REEVE_MEMTABLE_H
+
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "tables.h"
+
+#define MEMTABLE_HEIGHT_MAX 12
+
+struct memtable_version {
+    struct memtable_version *previous; /* the one before it */
+    uint64_t sequence;                 /* of the batch that wrote it */
+    uint32_t size;
+    bool gone; /* the key is deleted */
+    uint8_t bytes[];
+};
+
+struct memtable_node {
+    _Atomic(struct memtable_version *) newest;
+    _Atomic(struct memtable_node *) hash_next;
+    uint8_t table, height, key_size;
+    bool fresh; /* nothing below has this key: where it is gone, nothing has to be hidden */
+    uint8_t key[STORE_KEY_SIZE_MAX];
+    _Atomic(struct memtable_node *) next[]; /* by level */
+};
+
+struct memtable {
+    struct arena arena;
+    _Atomic(struct memtable_node *) *buckets;
+    unsigned bucket_bits;
+    uint32_t random;
+    struct memtable_node *heads[TABLE_COUNT];                       /* before the first key of each table */
+    struct memtable_node *finger[TABLE_COUNT][MEMTABLE_HEIGHT_MAX]; /* where the last one was put in */
+    atomic_size_t bytes;
+    struct memtable *next; /* the store's lists */
+    unsigned readers;      /* the store's lock */
+    uint64_t last_sequence;
+    uint32_t last_chain;
+};
+
+/* For about this many bytes of changes. NULL when out of memory. */
+struct memtable *memtable_new(uint64_t bytes_wanted);
+void memtable_free(struct memtable *memtable);
+/* Empty again. False when out of memory: it can only be freed. */
+bool memtable_reset(struct memtable *memtable);
+
+/* ---- The writer ---- */
+
+/* For a key that memtable_find() does not find. NULL when out of memory. */
+struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
+                                      bool fresh);
+/* A new version replaces one that the same batch wrote before. False when out of memory. */
+bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint64_t sequence, const void *value,
+                    size_t size, bool gone);
+/* Forget the versions from this batch on; a node that has none left is taken out. */
+void memtable_undo(struct memtable *memtable, struct memtable_node *node, uint64_t from_sequence);
+void memtable_unlink(struct memtable *memtable, struct memtable_node *node);
+
+/* ---- Any thread ---- */
+
+struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
+                                    size_t size);
+/* The newest version up to this batch; NULL: there was none by then. */
+static inline const struct memtable_version *memtable_at(const struct memtable_node *node, uint64_t sequence)
+{
+    const struct memtable_version *version = atomic_load_explicit(&node->newest, memory_order_acquire);
+    while (version && version->sequence > sequence)
+        version = version->previous;
+    return version;
+}
+static inline struct memtable_node *memtable_next(const struct memtable_node *node)
+{
+    return atomic_load_explicit(&node->next[0], memory_order_acquire);
+}
+static inline struct memtable_node *memtable_first(const struct memtable *memtable, enum store_table table)
+{
+    return memtable_next(memtable->heads[table]);
+}
+/* The first whose key is not less; the last whose key is less, or of all where there is no key. */
+struct memtable_node *memtable_from(const struct memtable *memtable, enum store_table table, const void *key,
+                                    size_t size);
+struct memtable_node *memtable_before(const struct memtable *memtable, enum store_table table, const void *key,
+                                      size_t size);
+struct memtable_node *memtable_last(const struct memtable *memtable, enum store_table table);
+
+/* How keys are ordered, here and in the database. */
+int memtable_compare(const void *a, size_t a_size, const void *b, size_t b_size);
+
+#endif
