@@ -82,6 +82,8 @@ void fixture_open_sized(struct fixture *fixture, uint64_t map_initial_bytes, uin
     if (map_initial_bytes) {
         fixture->core.limits.map_initial_bytes = map_initial_bytes;
         fixture->core.limits.map_max_bytes = map_max_bytes;
+        fixture->core.limits.journal_max_bytes = 4 << 20; /* what does not get into the map is refused soon */
+        fixture->core.limits.table_max_bytes = 1 << 20;
     }
     const int r = catalogue_new(NULL, &fixture->catalogue, &error);
     assert(r == 0);
