@@ -175,6 +175,7 @@ static void *run_thread(void *arg)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* signals are the host's */
+    pthread_setname_np(pthread_self(), "reeve-checkpt");
     pthread_mutex_lock(&store->lock);
     while (!store->stopping) {
         if (!checkpoint_is_due(store)) {

@@ -401,6 +401,7 @@ static void run_thread(void *arg)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* signals are the host's */
+    pthread_setname_np(pthread_self(), "reeve-engine");
     uv_run(&engine->loop, UV_RUN_DEFAULT);
 }
 

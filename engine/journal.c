@@ -405,6 +405,7 @@ static void *run_thread(void *arg)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
+    pthread_setname_np(pthread_self(), "reeve-journal");
     pthread_mutex_lock(&journal->lock);
     while (!journal->stopping) {
         if (journal->busy || journal->failed || journal->filling.count == 0) {

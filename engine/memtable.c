@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define BLOCK_SIZE (1U << 20)
-#define BYTES_PER_BUCKET 512
+#define BYTES_PER_BUCKET 128
 #define BUCKET_BITS_MIN 8
 #define QUIET_BYTES (1U << 20) /* who held less gives its memory back */
 
@@ -90,8 +90,7 @@ int memtable_compare(const void *a, size_t a_size, const void *b, size_t b_size)
     return order ? order : (a_size > b_size) - (a_size < b_size);
 }
 
-static _Atomic(struct memtable_node *) *bucket_of(const struct memtable *memtable, enum store_table table,
-                                                  const void *key, size_t size)
+static uint32_t hash_of(enum store_table table, const void *key, size_t size)
 {
     const uint8_t *bytes = key;
     uint64_t hash = (uint64_t)table * 64 + size, word;
@@ -103,14 +102,21 @@ static _Atomic(struct memtable_node *) *bucket_of(const struct memtable *memtabl
     word = 0;
     memcpy(&word, bytes, size);
     hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-    return &memtable->buckets[hash >> (64 - memtable->bucket_bits)];
+    return (uint32_t)(hash >> 32);
+}
+
+static _Atomic(struct memtable_node *) *bucket_of(const struct memtable *memtable, uint32_t hash)
+{
+    return &memtable->buckets[hash >> (32 - memtable->bucket_bits)];
 }
 
 struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
                                     size_t size)
 {
-    struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, table, key, size), memory_order_acquire);
-    while (node && (node->table != table || node->key_size != size || memcmp(node->key, key, size) != 0))
+    const uint32_t hash = hash_of(table, key, size);
+    struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, hash), memory_order_acquire);
+    while (node && (node->hash != hash || node->table != table || node->key_size != size ||
+                    memcmp(node->key, key, size) != 0))
         node = atomic_load_explicit(&node->hash_next, memory_order_acquire);
     return node;
 }
@@ -212,6 +218,7 @@ struct memtable_node *memtable_insert(struct memtable *memtable, enum store_tabl
     node->table = (uint8_t)table;
     node->fresh = fresh;
     node->key_size = (uint8_t)size;
+    node->hash = hash_of(table, key, size);
     memcpy(node->key, key, size);
     find_place(memtable, table, key, size, before);
     for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++) {
@@ -221,7 +228,7 @@ struct memtable_node *memtable_insert(struct memtable *memtable, enum store_tabl
         atomic_store_explicit(&node->next[level], next_at(before[level], level), memory_order_relaxed);
         atomic_store_explicit(&before[level]->next[level], node, memory_order_release);
     }
-    _Atomic(struct memtable_node *) *bucket = bucket_of(memtable, table, key, size);
+    _Atomic(struct memtable_node *) *bucket = bucket_of(memtable, node->hash);
     atomic_store_explicit(&node->hash_next, atomic_load_explicit(bucket, memory_order_relaxed), memory_order_relaxed);
     atomic_store_explicit(bucket, node, memory_order_release);
     return node;
@@ -254,7 +261,7 @@ void memtable_unlink(struct memtable *memtable, struct memtable_node *node)
         if (memtable->finger[node->table][level] == node)
             memtable->finger[node->table][level] = before[level];
     }
-    _Atomic(struct memtable_node *) *link = bucket_of(memtable, node->table, node->key, node->key_size);
+    _Atomic(struct memtable_node *) *link = bucket_of(memtable, node->hash);
     for (struct memtable_node *at; (at = atomic_load_explicit(link, memory_order_relaxed)) != node;)
         link = &at->hash_next;
     atomic_store_explicit(link, atomic_load_explicit(&node->hash_next, memory_order_relaxed), memory_order_release);

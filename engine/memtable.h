@@ -25,6 +25,7 @@ struct memtable_version {
 struct memtable_node {
     _Atomic(struct memtable_version *) newest;
     _Atomic(struct memtable_node *) hash_next;
+    uint32_t hash;
     uint8_t table, height, key_size;
     bool fresh; /* nothing below has this key: where it is gone, nothing has to be hidden */
     uint8_t key[STORE_KEY_SIZE_MAX];
