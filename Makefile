@@ -34,6 +34,8 @@ OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
 ENGINE_PACKAGES   := lmdb msgpack libuv libsodium nettle
 FRONTEND_PACKAGES := jansson inih libmicrohttpd gnutls zlib
 TEST_PACKAGES     := cmocka
+# A peer of the bench: measured where it is there.
+BENCH_PACKAGES    := $(shell pkg-config --exists sqlite3 2>/dev/null && echo sqlite3)
 
 # The packages are looked up once they are there: `make help`, `make setup` and `make clean` need none of them.
 packages_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
@@ -191,10 +193,12 @@ $(OUT)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB_OBJECTS) $(BUILD)/libfrontend
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(TEST_PACKAGES)) $(FRONTEND_LIBS)
 
+$(BENCH_LIB_OBJECTS): CPPFLAGS += $(if $(BENCH_PACKAGES),-DBENCH_SQLITE) $(call packages_cflags,$(BENCH_PACKAGES))
+
 $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(BENCH_PACKAGES)) $(FRONTEND_LIBS)
 
 $(OUT)/sim: $(call object,$(SIM_SOURCES)) $(OUT)/libreeve.a
 	$(call say,LINK,$@)
