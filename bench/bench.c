@@ -1,5 +1,5 @@
-/* The bench: scenarios of bench/lib/scenario.c, each with the engine in its modes, floors and peers in turn, in the same
- * run. `bench --help` tells the options, bench/README.md what is measured. */
+/* The bench: scenarios of bench/lib/scenario.c, each with the engine in its modes, floors and peers in turn, in the
+ * same run. `bench --help` tells the options, bench/README.md what is measured. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +47,8 @@ static int run_round(const struct settings *settings, const struct cell *cell, s
 {
     const struct scenario *scenario = cell->scenario;
     char directory[4096], mark[4200];
-    const double seconds = settings->seconds_given || scenario->seconds[settings->extent] <= 0
-                               ? settings->seconds
-                               : scenario->seconds[settings->extent];
+    const double own_seconds = scenario->seconds[settings->extent];
+    const bool has_own = own_seconds > 0 && !settings->seconds_given && rounds->subject->kind != SUBJECT_FLOOR;
     const struct rounds *first = &cell->subjects[0];
     const bool has_model = first->count && first->subject->kind == SUBJECT_ENGINE;
     subject_directory(settings, rounds->subject, cell->existing, directory, sizeof directory);
@@ -63,7 +62,7 @@ static int run_round(const struct settings *settings, const struct cell *cell, s
                                         .watchers = scenario->watchers,
                                         .existing = cell->existing,
                                         .warm_seconds = settings->warm_seconds,
-                                        .seconds = seconds,
+                                        .seconds = has_own ? own_seconds : settings->seconds,
                                         .model = has_model ? &first->results[first->count - 1] : NULL};
     if (rounds->subject->run(&options, &rounds->results[rounds->count]) < 0) {
         fprintf(stderr, "bench: %s failed in %s\n", rounds->subject->name, scenario->name);
@@ -107,10 +106,10 @@ static int run_cell(const struct settings *settings, const struct scenario *scen
 
 static int run_scenario(const struct settings *settings, const struct scenario *scenario)
 {
-    const unsigned *outstanding =
-        settings->outstanding_given ? settings->outstanding : scenario->outstanding[settings->extent];
+    const unsigned *outstanding = settings->outstanding_given ? settings->outstanding
+                                                              : scenario->outstanding[settings->extent];
     const uint64_t *existing = settings->existing_given && !scenario->is_fresh ? settings->existing
-                                                                              : scenario->existing[settings->extent];
+                                                                               : scenario->existing[settings->extent];
     int r = 0;
     tell_scenario(scenario);
     for (unsigned i = 0; i < COLUMNS_MAX && r == 0 && (i == 0 || existing[i]); i++) {
@@ -143,8 +142,7 @@ static void tell_subjects(const struct settings *settings)
 static int run_all(struct settings *settings)
 {
     int r = 0;
-    settings->told =
-        tell_surroundings(&settings->paths, settings->rounds, settings->seconds, settings->extent == FULL);
+    settings->told = tell_surroundings(&settings->paths, settings->rounds, settings->seconds, settings->extent == FULL);
     settings->rows = json_array();
     settings->skipped = json_array();
     json_object_set_new(settings->told, "skipped", settings->skipped);
@@ -223,7 +221,7 @@ static int take_option(struct settings *settings, int option)
         return 0;
     case 's':
         settings->seconds = strtod(optarg, NULL);
-        settings->seconds_given = true;
+        settings->seconds_given = settings->extent == QUICK; /* --full first: its long scenarios stay long */
         return 0;
     case 'w':
         settings->warm_seconds = strtod(optarg, NULL);
@@ -242,9 +240,10 @@ static int take_option(struct settings *settings, int option)
 static int take_options(struct settings *settings, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"full", 0, NULL, 'f'},     {"scenario", 1, NULL, 'n'}, {"subject", 1, NULL, 'u'}, {"outstanding", 1, NULL, 'o'},
-        {"existing", 1, NULL, 'e'}, {"rounds", 1, NULL, 'r'},   {"seconds", 1, NULL, 's'}, {"warm", 1, NULL, 'w'},
-        {"dir", 1, NULL, 'd'},      {"json", 1, NULL, 'j'},     {"help", 0, NULL, 'h'},    {0}};
+        {"full", 0, NULL, 'f'},        {"scenario", 1, NULL, 'n'}, {"subject", 1, NULL, 'u'},
+        {"outstanding", 1, NULL, 'o'}, {"existing", 1, NULL, 'e'}, {"rounds", 1, NULL, 'r'},
+        {"seconds", 1, NULL, 's'},     {"warm", 1, NULL, 'w'},     {"dir", 1, NULL, 'd'},
+        {"json", 1, NULL, 'j'},        {"help", 0, NULL, 'h'},     {0}};
     int r = 0;
     for (int c; r == 0 && (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
         r = take_option(settings, c);

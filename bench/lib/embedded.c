@@ -27,10 +27,7 @@ static void on_warm(uv_timer_t *timer)
 
 static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
 {
-    struct host *host = watch->data;
-    struct slot *slot = map_get(&host->by_service, &event->service_id);
-    if (slot)
-        host->steps->on_event(slot, event);
+    host_event(watch->data, event);
 }
 
 static void on_watched(struct reeve_watch *watch, const struct reeve_event *event)

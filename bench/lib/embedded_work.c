@@ -11,6 +11,7 @@ static void submit(struct slot *slot, enum reeve_command command)
     slot->request.data = slot;
     if (host->options->work != OPEN_LOOP)
         slot->sent_ns = bench_now_ns();
+    slot->is_asked = true;
     const int r = reeve_submit(host->client, &slot->request);
     if (r < 0)
         host_fail(host, &(struct reeve_error){.code = (enum reeve_error_code) - r, .message = "not taken"});
@@ -37,8 +38,27 @@ static void on_done(struct reeve_request *request, const struct reeve_result *re
         histogram_add(&host->result->latency, bench_now_ns() - slot->sent_ns);
         host->result->commands++;
     }
-    if (host->steps->on_answer)
-        host->steps->on_answer(slot, result);
+    slot->is_asked = false;
+    host->steps->on_answer(slot, result);
+    const struct reeve_event early = slot->early;
+    slot->early = (struct reeve_event){0};
+    if (early.type && !slot->is_asked)
+        host->steps->on_event(slot, &early);
+}
+
+void host_event(struct host *host, const struct reeve_event *event)
+{
+    struct slot *slot = map_get(&host->by_service, &event->service_id);
+    if (slot && !slot->is_asked) {
+        if (event->type == REEVE_EVENT_TYPE_SERVICE_GONE || host->result->event_bytes == 0)
+            host->result->event_bytes = stored_size(&record_type_event, event);
+        host->steps->on_event(slot, event);
+    } else if (slot) {
+        slot->early = (struct reeve_event){
+            .type = event->type, .service_id = event->service_id, .object_id = event->object_id};
+    } else if (event->type == REEVE_EVENT_TYPE_SERVICE_RUNNING) {
+        map_put(&host->early, &event->service_id, host);
+    }
 }
 
 static void forget(struct slot *slot)
@@ -92,6 +112,9 @@ static void on_created(struct slot *slot, const struct reeve_result *result)
     slot->service_id = service->id;
     slot->owns_service = true;
     map_put(&host->by_service, &slot->service_id, slot);
+    if (map_get(&host->early, &service->id))
+        slot->early = (struct reeve_event){.type = REEVE_EVENT_TYPE_SERVICE_RUNNING, .service_id = service->id};
+    map_remove(&host->early, &service->id);
     if (host->result->record_bytes == 0)
         host->result->record_bytes = stored_size(&record_type_service, service);
 }
@@ -103,7 +126,6 @@ static void on_lifecycle_event(struct slot *slot, const struct reeve_event *even
     } else if (event->type == REEVE_EVENT_TYPE_SERVICE_STOPPED) {
         command_on_service(slot, REEVE_COMMAND_SERVICE_DELETE);
     } else if (event->type == REEVE_EVENT_TYPE_SERVICE_GONE) {
-        slot->host->result->event_bytes = stored_size(&record_type_event, event);
         forget(slot);
         host_unit_done(slot);
     }
@@ -113,7 +135,6 @@ static void on_storm_event(struct slot *slot, const struct reeve_event *event)
 {
     if (event->type != REEVE_EVENT_TYPE_SERVICE_RUNNING)
         return;
-    slot->host->result->event_bytes = stored_size(&record_type_event, event);
     forget(slot);
     host_unit_done(slot);
 }
@@ -178,7 +199,6 @@ static void on_start_stop_event(struct slot *slot, const struct reeve_event *eve
         return;
     host->are_running[slot->index] = event->type == REEVE_EVENT_TYPE_SERVICE_RUNNING;
     host->are_busy[slot->index] = false;
-    host->result->event_bytes = stored_size(&record_type_event, event);
     forget(slot);
     host_unit_done(slot);
 }
@@ -231,12 +251,10 @@ static void on_backup_event(struct slot *slot, const struct reeve_event *event)
 {
     struct host *host = slot->host;
     if (event->type == REEVE_EVENT_TYPE_BACKUP_DONE) {
-        slot->request.params.backup = (struct reeve_backup_params){.organization_id = host->organization_id,
-                                                                   .service_id = slot->service_id,
-                                                                   .backup_id = event->object_id};
+        slot->request.params.backup = (struct reeve_backup_params){
+            .organization_id = host->organization_id, .service_id = slot->service_id, .backup_id = event->object_id};
         submit(slot, REEVE_COMMAND_BACKUP_DELETE);
     } else if (event->type == REEVE_EVENT_TYPE_BACKUP_GONE && host->phase != HOST_DRAINING) {
-        host->result->event_bytes = stored_size(&record_type_event, event);
         host_unit_done(slot);
     } else if (event->type == REEVE_EVENT_TYPE_BACKUP_GONE) {
         command_on_service(slot, REEVE_COMMAND_SERVICE_STOP);

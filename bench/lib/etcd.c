@@ -46,9 +46,11 @@ const char *about_etcd(void)
     find_etcd(path, sizeof path);
     if (server_call((const char *[]){path, "--version", NULL}, SERVER_SAME_USER, version, sizeof version) < 0)
         return "etcd";
-    snprintf(text, sizeof text, "%.*s, one member\nquota-backend-bytes 8589934592\nall else preset: each entry is "
+    snprintf(text, sizeof text,
+             "%.*s, one member\nquota-backend-bytes 8589934592\nall else preset: each entry is "
              "flushed before its answer\ntransactions with compare over the JSON gateway, a connection for each "
-             "outstanding", (int)strcspn(version, "\n"), version);
+             "outstanding",
+             (int)strcspn(version, "\n"), version);
     return text;
 }
 
@@ -89,8 +91,8 @@ static void ask_fill(struct etcd *etcd, struct buffer *out)
     int size = snprintf(body, sizeof body, "{\"success\":[");
     for (uint64_t i = 0; i < FILL; i++) {
         key_of('o', etcd->fill_from + i, key);
-        size += snprintf(body + size, sizeof body - (size_t)size, "%s{\"requestPut\":{\"key\":\"%s\",\"value\":\"%s\"}}",
-                         i ? "," : "", key, etcd->record);
+        size += snprintf(body + size, sizeof body - (size_t)size,
+                         "%s{\"requestPut\":{\"key\":\"%s\",\"value\":\"%s\"}}", i ? "," : "", key, etcd->record);
     }
     size += snprintf(body + size, sizeof body - (size_t)size, "]}");
     print_request(out, body, size);
@@ -112,17 +114,18 @@ static void ask(void *arg, unsigned slot, struct buffer *out)
     }
     key_of('s', service->number, key);
     key_of('e', etcd->event++, event);
-    int size = snprintf(body, sizeof body,
-                        "{\"compare\":[{\"target\":\"MOD\",\"result\":\"EQUAL\",\"key\":\"%s\",\"modRevision\":\"%s\"}],"
-                        "\"success\":[",
-                        key, service->revision);
+    int size = snprintf(
+        body, sizeof body,
+        "{\"compare\":[{\"target\":\"MOD\",\"result\":\"EQUAL\",\"key\":\"%s\",\"modRevision\":\"%s\"}],"
+        "\"success\":[",
+        key, service->revision);
     if (service->phase == TRANSITIONS - 1)
         size += snprintf(body + size, sizeof body - (size_t)size, "{\"requestDeleteRange\":{\"key\":\"%s\"}},", key);
     else
-        size += snprintf(body + size, sizeof body - (size_t)size,
-                         "{\"requestPut\":{\"key\":\"%s\",\"value\":\"%s\"}},", key, etcd->record);
-    size += snprintf(body + size, sizeof body - (size_t)size,
-                     "{\"requestPut\":{\"key\":\"%s\",\"value\":\"%s\"}}]}", event, etcd->event_value);
+        size += snprintf(body + size, sizeof body - (size_t)size, "{\"requestPut\":{\"key\":\"%s\",\"value\":\"%s\"}},",
+                         key, etcd->record);
+    size += snprintf(body + size, sizeof body - (size_t)size, "{\"requestPut\":{\"key\":\"%s\",\"value\":\"%s\"}}]}",
+                     event, etcd->event_value);
     print_request(out, body, size);
 }
 
@@ -168,10 +171,26 @@ static int start(struct etcd *etcd, struct server *server, const struct run_opti
     snprintf(clients, sizeof clients, "http://127.0.0.1:%u", etcd->port);
     snprintf(peers, sizeof peers, "http://127.0.0.1:%u", server_free_port());
     snprintf(cluster, sizeof cluster, "bench=%s", peers);
-    const char *const arguments[] = {path, "--name", "bench", "--data-dir", options->directory, "--listen-client-urls",
-                                     clients, "--advertise-client-urls", clients, "--listen-peer-urls", peers,
-                                     "--initial-advertise-peer-urls", peers, "--initial-cluster", cluster,
-                                     "--quota-backend-bytes", "8589934592", "--log-level", "error", NULL};
+    const char *const arguments[] = {path,
+                                     "--name",
+                                     "bench",
+                                     "--data-dir",
+                                     options->directory,
+                                     "--listen-client-urls",
+                                     clients,
+                                     "--advertise-client-urls",
+                                     clients,
+                                     "--listen-peer-urls",
+                                     peers,
+                                     "--initial-advertise-peer-urls",
+                                     peers,
+                                     "--initial-cluster",
+                                     cluster,
+                                     "--quota-backend-bytes",
+                                     "8589934592",
+                                     "--log-level",
+                                     "error",
+                                     NULL};
     return server_start(server, arguments, SERVER_SAME_USER, log) < 0 ? -1 : server_wait_port(server, etcd->port);
 }
 

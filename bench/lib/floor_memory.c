@@ -1,4 +1,5 @@
-/* Floors without a disk: MessagePack alone, a hop between two threads alone, bytes there and back over a socket alone. */
+/* Floors without a disk: MessagePack alone, a hop between two threads alone, bytes there and back over a socket alone.
+ */
 #include <msgpack.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -53,6 +53,7 @@ void host_close(struct host *host)
     reeve_close(host->engine);
     uv_loop_close(&host->loop);
     map_deinit(&host->by_service);
+    map_deinit(&host->early);
     free(host->ids);
     free(host->are_running);
     free(host->are_busy);
@@ -129,8 +130,9 @@ int host_read_services(struct host *host)
     host->are_busy = calloc(host->capacity + 1, sizeof *host->are_busy);
     if (!host->ids || !host->are_running || !host->are_busy)
         return bench_complain("services", "out of memory");
-    return reeve_read(host->engine, &request, take_service, host, &error) < 0 ? bench_complain("services", error.message)
-                                                                              : 0;
+    return reeve_read(host->engine, &request, take_service, host, &error) < 0
+               ? bench_complain("services", error.message)
+               : 0;
 }
 
 void host_create(struct host *host, struct reeve_request *request)

@@ -19,10 +19,12 @@ struct host;
 struct slot {
     struct reeve_request request;
     struct reeve_uuid service_id, backup_id;
-    uint64_t index;    /* of the service among those that exist */
-    uint64_t sent_ns;  /* or when it was to be sent */
-    bool owns_service; /* made by this slot: to be deleted at the end */
-    bool odd;          /* which of two names the next update gives */
+    uint64_t index;           /* of the service among those that exist */
+    uint64_t sent_ns;         /* or when it was to be sent */
+    bool owns_service;        /* made by this slot: to be deleted at the end */
+    bool is_asked;            /* a command is under way */
+    struct reeve_event early; /* told before that was answered: the last of them */
+    bool odd;                 /* which of two names the next update gives */
     struct host *host;
     struct slot *next; /* among those that are free */
 };
@@ -42,11 +44,12 @@ struct host {
     uint64_t count, capacity;
     struct slot *slots, *free_slots;
     struct map by_service; /* service -> struct slot */
+    struct map early;      /* services that ran before their create was answered */
     unsigned busy;         /* slots with something under way */
     struct bench_chance chance;
     enum host_phase phase;
-    bool failed, holds;       /* holds: what is started stays under way */
-    uint64_t first_start_ns;  /* when the provisioner was first called */
+    bool failed, holds;      /* holds: what is started stays under way */
+    uint64_t first_start_ns; /* when the provisioner was first called */
     bool has_engine_clock;
     clockid_t engine_clock; /* of the thread that calls the provisioner */
     struct reeve_stats before;
@@ -79,6 +82,8 @@ struct work_steps {
 
 extern const struct work_steps host_steps[]; /* by enum work */
 void host_begin(struct slot *slot);
+/* Events are read from the store: they may come before the answer of the command that made them. */
+void host_event(struct host *host, const struct reeve_event *event);
 /* One of what the scenario counts is done: on with the next. */
 void host_unit_done(struct slot *slot);
 

@@ -150,6 +150,8 @@ static void go_on(struct line *line)
     const bool drains = bench->at == HOST_DRAINING, updates = bench->options->work == UPDATES;
     const enum phase unit = updates ? UPDATING : DELETING;
     bench->result->count += line->phase == unit && bench->at == HOST_MEASURING;
+    if (bench->options->limit && bench->result->count == bench->options->limit && !drains)
+        uv_timer_start(&bench->timer, on_measured, 0, 0);
     if (line->phase == DELETING && drains) {
         if (--bench->busy == 0)
             finish(bench);

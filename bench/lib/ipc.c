@@ -204,7 +204,8 @@ static int take_messages(struct bench *bench, double seconds)
 {
     const uint64_t until_ns = bench_now_ns() + (uint64_t)(seconds * 1e9);
     int r = 0;
-    while (r == 0 && bench_now_ns() < until_ns)
+    const uint64_t limit = bench->options->limit ? bench->options->limit : UINT64_MAX;
+    while (r == 0 && bench_now_ns() < until_ns && bench->result->count < limit)
         r = take_message(bench);
     return r;
 }

@@ -14,10 +14,18 @@
 
 #define CLIENTS_MAX 64
 
-static const char *const settings[] = {
-    "listen_addresses=",        "fsync=on",         "synchronous_commit=on",          "full_page_writes=on",
-    "wal_sync_method=fdatasync", "shared_buffers=1GB", "effective_cache_size=3GB",    "max_wal_size=8GB",
-    "checkpoint_timeout=15min", "wal_compression=on", "checkpoint_completion_target=0.9", "max_connections=200"};
+static const char *const settings[] = {"listen_addresses=",
+                                       "fsync=on",
+                                       "synchronous_commit=on",
+                                       "full_page_writes=on",
+                                       "wal_sync_method=fdatasync",
+                                       "shared_buffers=1GB",
+                                       "effective_cache_size=3GB",
+                                       "max_wal_size=8GB",
+                                       "checkpoint_timeout=15min",
+                                       "wal_compression=on",
+                                       "checkpoint_completion_target=0.9",
+                                       "max_connections=200"};
 #define SETTINGS (sizeof settings / sizeof settings[0])
 
 static const char schema[] =
@@ -168,9 +176,13 @@ static int run_pgbench(const struct cluster *cluster, unsigned clients, unsigned
     snprintf(clients_text, sizeof clients_text, "%u", clients);
     snprintf(services_text, sizeof services_text, "n=%u", services);
     snprintf(seconds_text, sizeof seconds_text, "%u", seconds < 1 ? 1 : (unsigned)(seconds + 0.5));
-    if (server_call((const char *[]){path, "-h", cluster->socket_directory, "-U", "bench", "-n", "-M", "prepared", "-c",
-                                     clients_text, "-j", clients > 1 ? "2" : "1", "-T", seconds_text, "-D",
-                                     services_text, "-f", cluster->script_path, "postgres", NULL},
+    if (server_call((const char *[]){path,          "-h",         cluster->socket_directory,
+                                     "-U",          "bench",      "-n",
+                                     "-M",          "prepared",   "-c",
+                                     clients_text,  "-j",         clients > 1 ? "2" : "1",
+                                     "-T",          seconds_text, "-D",
+                                     services_text, "-f",         cluster->script_path,
+                                     "postgres",    NULL},
                     SERVER_SAME_USER, text, sizeof text) < 0)
         return -1;
     const char *tps = strstr(text, "tps = ");
@@ -204,10 +216,12 @@ static int measure(struct cluster *cluster, struct run_result *result)
     bench_usage(cluster->server.pid, false, result);
     if (run_pgbench(cluster, clients, services, cluster->options->seconds, &result->seconds, &rate) < 0)
         return -1;
+    /* Asked after another query: until then those that served pgbench have ended, and were counted. */
+    const int r = read_wal(cluster, true, result);
     bench_usage(cluster->server.pid, true, result);
     result->count = (uint64_t)(rate * services * result->seconds);
     result->commands = result->batch_inputs = result->count * TRANSITIONS;
-    return read_wal(cluster, true, result);
+    return r;
 }
 
 int run_postgresql(const struct run_options *options, struct run_result *ret_result)

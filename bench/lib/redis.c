@@ -14,8 +14,8 @@
 #define CONNECTIONS_MAX 64
 #define FILL 1000 /* services made by one command */
 
-static const char *const settings[] = {"--port", "0",  "--appendonly", "yes", "--appendfsync", "always",
-                                       "--save", "",   "--maxclients", "1000"};
+static const char *const settings[] = {"--port", "0", "--appendonly", "yes", "--appendfsync", "always",
+                                       "--save", "",  "--maxclients", "1000"};
 
 /* KEYS: service, events. ARGV: state before, state after, sizes of record and event. */
 static const char step_script[] =
@@ -64,8 +64,10 @@ const char *about_redis(void)
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i += 2)
         size += snprintf(text + size, sizeof text - (size_t)size, "%s %s\n", settings[i] + 2,
                          *settings[i + 1] ? settings[i + 1] : "\"\"");
-    snprintf(text + size, sizeof text - (size_t)size, "a Lua script per transition, pipelined over up to %d connections "
-             "of a UNIX socket", CONNECTIONS_MAX);
+    snprintf(text + size, sizeof text - (size_t)size,
+             "a Lua script per transition, pipelined over up to %d connections "
+             "of a UNIX socket",
+             CONNECTIONS_MAX);
     return text;
 }
 

@@ -31,6 +31,7 @@ struct run_options {
     unsigned outstanding, watchers;
     uint64_t existing;
     double warm_seconds, seconds;
+    uint64_t limit;                 /* IPC and HTTP: end after so many; 0: after the time */
     double rate;                    /* OPEN_LOOP: commands per second */
     const struct run_result *model; /* for floors and peers: what the engine, embedded, did in the same column */
 };

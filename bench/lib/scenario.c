@@ -22,8 +22,14 @@ const struct subject bench_subjects[] = {
 };
 const unsigned bench_subjects_count = sizeof bench_subjects / sizeof bench_subjects[0];
 
-#define HUNDRED_THOUSAND {100000}
-#define UP_TO_FIVE_MILLION {10000, 100000, 1000000, 5000000}
+#define HUNDRED_THOUSAND                                                                                               \
+    {                                                                                                                  \
+        100000                                                                                                         \
+    }
+#define UP_TO_FIVE_MILLION                                                                                             \
+    {                                                                                                                  \
+        10000, 100000, 1000000, 5000000                                                                                \
+    }
 
 const struct scenario bench_scenarios[] = {
     {.name = "floors",
@@ -39,7 +45,8 @@ const struct scenario bench_scenarios[] = {
      .title = "Full lifecycles of fresh services: create, running, stop, stopped, delete, gone",
      .unit = "lifecycles",
      .work = LIFECYCLES,
-     .subjects = {"embedded", "ipc", "http", "journal", "journal-sync", "lmdb", "sqlite", "postgresql", "redis", "etcd"},
+     .subjects = {"embedded", "ipc", "http", "journal", "journal-sync", "lmdb", "sqlite", "postgresql", "redis",
+                  "etcd"},
      .floor = "journal",
      .outstanding = {{1, 64, 1000}, {1, 8, 64, 1000, 10000}},
      .existing = {HUNDRED_THOUSAND, HUNDRED_THOUSAND}},
@@ -57,8 +64,8 @@ const struct scenario bench_scenarios[] = {
      .work = START_STOP,
      .subjects = {"embedded", "journal", "lmdb", "sqlite"},
      .floor = "journal",
-     .outstanding = {{64}, {1, 64, 1000}},
-     .existing = {HUNDRED_THOUSAND, {10000, 100000, 1000000}},
+     .outstanding = {{64}, {64, 1000}},
+     .existing = {HUNDRED_THOUSAND, {100000, 1000000}},
      .seconds = {0, 60}},
     {.name = "creates",
      .title = "A storm of creates: create, running, in an empty store",

@@ -29,7 +29,7 @@ struct scenario {
     unsigned outstanding[EXTENT_COUNT][COLUMNS_MAX];
     uint64_t existing[EXTENT_COUNT][COLUMNS_MAX];
     unsigned watchers;
-    double seconds[EXTENT_COUNT]; /* 0: as the options say */
+    double seconds[EXTENT_COUNT]; /* of engine and peers; 0: as the options say */
     bool is_time;                 /* told in ms, less is better; else per second */
     bool is_fresh;                /* each run begins with an empty store */
 };

@@ -132,8 +132,7 @@ static int next_of_lifecycle(struct database *database, struct cell *cell)
 
 static int start_or_stop(struct database *database, struct cell *cell)
 {
-    static const int next[] = {
-        [RUNNING] = STOPPING, [STOPPING] = STOPPED, [STOPPED] = STARTING, [STARTING] = RUNNING};
+    static const int next[] = {[RUNNING] = STOPPING, [STOPPING] = STOPPED, [STOPPED] = STARTING, [STARTING] = RUNNING};
     return change(database, CHANGE, cell, next[cell->state]);
 }
 

@@ -75,8 +75,8 @@ void tell_scenario(const struct scenario *scenario)
     printf("\n%s: %s\n\n", scenario->name, scenario->title);
     printf("%-12s %9s %6s  %11s %22s %7s %7s %7s  %8s %8s  %8s %8s %8s  %8s %8s %6s  %8s %8s  %8s %8s\n", "subject",
            "existing", "outst", scenario->is_time ? "ms" : "per s", "lowest to highest", "x floor", "x embed", "x peer",
-           "commits", "batch", "p50 us", "p99 us", "p999 us", "stored B", "writt. B", "ampl.", "cpu us", "engine", "anon MiB",
-           "file MiB");
+           "commits", "batch", "p50 us", "p99 us", "p999 us", "stored B", "writt. B", "ampl.", "cpu us", "engine",
+           "anon MiB", "file MiB");
     fflush(stdout);
 }
 
@@ -131,7 +131,7 @@ static void print_row(const struct cell *cell, const struct row *row)
 
 static json_t *latencies(const struct histogram *latency)
 {
-    static const double fractions[] = {0,    0.1,  0.25,  0.5,    0.75,   0.9,     0.95,
+    static const double fractions[] = {0,    0.1,   0.25,  0.5,    0.75,   0.9,     0.95,
                                        0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999, 1};
     json_t *list = json_array();
     for (size_t i = 0; latency->total && i < sizeof fractions / sizeof fractions[0]; i++)
@@ -153,12 +153,12 @@ static json_t *row_of(const struct cell *cell, const struct row *row)
     const struct scenario *scenario = cell->scenario;
     const struct rounds *rounds = row->rounds;
     const struct run_result *middle = rounds->middle;
-    json_t *told = json_pack(
-        "{s:s, s:s, s:s, s:b, s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:o}", "scenario", scenario->name, "title",
-        scenario->title, "unit", scenario->unit, "isTime", scenario->is_time, "subject", rounds->subject->name, "kind",
-        kinds[rounds->subject->kind], "outstanding", (json_int_t)cell->outstanding, "existing",
-        (json_int_t)cell->existing, "median", rounds->median, "min", rounds->min, "max", rounds->max, "rounds",
-        values(rounds, scenario->is_time));
+    json_t *told = json_pack("{s:s, s:s, s:s, s:b, s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:o}", "scenario", scenario->name,
+                             "title", scenario->title, "unit", scenario->unit, "isTime", scenario->is_time, "subject",
+                             rounds->subject->name, "kind", kinds[rounds->subject->kind], "outstanding",
+                             (json_int_t)cell->outstanding, "existing", (json_int_t)cell->existing, "median",
+                             rounds->median, "min", rounds->min, "max", rounds->max, "rounds",
+                             values(rounds, scenario->is_time));
     const struct {
         const char *name;
         double value;

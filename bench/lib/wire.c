@@ -90,8 +90,8 @@ static int take_answers(struct wires *wires, struct connection *connection)
 static int serve(struct wires *wires, struct connection *connection, unsigned events)
 {
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-        const ssize_t got =
-            recv(connection->fd, connection->in + connection->in_size, ROOM - connection->in_size - 1, MSG_DONTWAIT);
+        const ssize_t got = recv(connection->fd, connection->in + connection->in_size, ROOM - connection->in_size - 1,
+                                 MSG_DONTWAIT);
         if (got == 0 || (got < 0 && errno != EAGAIN))
             return bench_complain("a connection", got ? strerror(errno) : "closed by the server");
         connection->in_size += got > 0 ? (size_t)got : 0;
