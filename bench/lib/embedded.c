@@ -30,31 +30,13 @@ static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
     host_event(watch->data, event);
 }
 
-static void on_watched(struct reeve_watch *watch, const struct reeve_event *event)
-{
-    uint64_t *sum = watch->data;
-    *sum += event->sequence;
-}
-
 static int start_watches(struct host *host)
 {
-    static uint64_t sum;
     struct reeve_error error;
     host->watch = (struct reeve_watch){.on_event = on_event, .data = host};
-    host->watchers = calloc(host->options->watchers + 1, sizeof *host->watchers);
-    int r = host->watchers ? reeve_watch_start(host->client, &host->watch, &error) : -1;
-    for (unsigned i = 0; i < host->options->watchers && r == 0; i++) {
-        host->watchers[i] = (struct reeve_watch){.on_event = on_watched, .data = &sum};
-        r = reeve_watch_start(host->client, &host->watchers[i], &error);
-    }
-    return r < 0 ? bench_complain("watches", error.message) : 0;
-}
-
-static void stop_watches(struct host *host)
-{
-    reeve_watch_stop(&host->watch);
-    for (unsigned i = 0; i < host->options->watchers; i++)
-        reeve_watch_stop(&host->watchers[i]);
+    if (reeve_watch_start(host->client, &host->watch, &error) < 0)
+        return bench_complain("watches", error.message);
+    return watching_start(host->engine, host->options->watchers, &host->watching);
 }
 
 /* ---- Commands at their own time ---- */
@@ -154,7 +136,8 @@ static void work(struct host *host)
     for (unsigned i = 0; i < host->options->outstanding && !is_open; i++)
         host_begin(&host->slots[i]);
     uv_run(&host->loop, UV_RUN_DEFAULT);
-    stop_watches(host);
+    reeve_watch_stop(&host->watch);
+    watching_stop(host->watching);
     uv_close((uv_handle_t *)&host->timer, NULL);
     if (is_open)
         stop_pace(&pace);

@@ -149,12 +149,14 @@ static ssize_t take(void *arg, unsigned slot, char *data, size_t size, uint64_t 
 
 /* ---- The run ---- */
 
+/* Once at least: it takes connections before it has elected itself, and answers after that. */
 static int fill(struct etcd *etcd, const struct wire_protocol *protocol, const struct run_options *options)
 {
+    const bool is_filled = bench_is_filled(options->directory);
     const int fd = connect_etcd(etcd);
-    int r = fd < 0 ? -1 : 0;
     etcd->fills = true;
-    for (; r == 0 && etcd->fill_from < options->existing; etcd->fill_from += FILL)
+    int r = fd < 0 ? -1 : wire_call(protocol, fd, 0);
+    for (; r == 0 && !is_filled && etcd->fill_from < options->existing; etcd->fill_from += FILL)
         r = wire_call(protocol, fd, 0);
     if (fd >= 0)
         close(fd);
@@ -218,7 +220,7 @@ int run_etcd(const struct run_options *options, struct run_result *ret_result)
     int r = etcd ? prepare(etcd, options) : -1;
     if (r == 0)
         r = start(etcd, &server, options);
-    if (r == 0 && !bench_is_filled(options->directory))
+    if (r == 0)
         r = fill(etcd, &protocol, options);
     if (r == 0)
         r = wire_run(&protocol, options, options->outstanding, server.pid, ret_result);

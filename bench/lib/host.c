@@ -58,7 +58,6 @@ void host_close(struct host *host)
     free(host->are_running);
     free(host->are_busy);
     free(host->slots);
-    free(host->watchers);
 }
 
 void host_fail(struct host *host, const struct reeve_error *error)
@@ -257,6 +256,8 @@ void host_stop_measuring(struct host *host)
     struct reeve_stats after;
     struct run_result *result = host->result;
     result->seconds = (double)(bench_now_ns() - host->measured_ns) / 1e9;
+    if (host->watching)
+        result->events_behind = watching_lag(host->watching);
     reeve_get_stats(host->engine, &after);
     result->engine_cpu_ns = host->engine_before_ns ? engine_ns(host) - host->engine_before_ns : 0;
     bench_usage(0, true, result);

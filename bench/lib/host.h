@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/map.h"
 #include "bench/lib/common.h"
+#include "bench/lib/watching.h"
 #include "codec.h"
 
 enum host_phase { HOST_WARMING, HOST_MEASURING, HOST_DRAINING };
@@ -37,7 +38,8 @@ struct host {
     uv_timer_t timer;
     struct reeve_engine *engine;
     struct reeve_client *client;
-    struct reeve_watch watch, *watchers;
+    struct reeve_watch watch;
+    struct watching *watching; /* NULL: nobody else watches */
     struct reeve_uuid organization_id;
     struct reeve_uuid *ids; /* services that exist */
     bool *are_running, *are_busy;

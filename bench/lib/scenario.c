@@ -101,7 +101,8 @@ const struct scenario bench_scenarios[] = {
      .outstanding = {{1}, {1}},
      .existing = {HUNDRED_THOUSAND, {10000, 100000, 1000000}}},
     {.name = "watchers",
-     .title = "Full lifecycles while 1,000 watchers are told of everything (ipc: on a connection each)",
+     .title = "Full lifecycles while 1,000 watchers are told of everything (embedded: on one other loop; ipc: on a "
+              "connection each)",
      .unit = "lifecycles",
      .work = LIFECYCLES,
      .subjects = {"embedded", "ipc", "journal"},

@@ -6,7 +6,6 @@
 #include <glob.h>
 #include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,41 +18,37 @@
 
 #include "bench/lib/common.h"
 
+#define NOBODY 65534 /* user and group */
+
 bool server_find(const char *name, const char *pattern, char *ret_path, size_t size)
 {
     char list[4096];
     glob_t found;
+    if (pattern && glob(pattern, 0, NULL, &found) == 0) {
+        snprintf(ret_path, size, "%s", found.gl_pathv[found.gl_pathc - 1]); /* the newest version */
+        globfree(&found);
+        return access(ret_path, X_OK) == 0;
+    }
     snprintf(list, sizeof list, "%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
     for (char *rest = list, *one; (one = strsep(&rest, ":"));) {
         if (snprintf(ret_path, size, "%s/%s", one, name) < (int)size && access(ret_path, X_OK) == 0)
             return true;
     }
-    if (!pattern || glob(pattern, 0, NULL, &found) != 0)
-        return false;
-    snprintf(ret_path, size, "%s", found.gl_pathv[found.gl_pathc - 1]); /* the newest version */
-    globfree(&found);
-    return access(ret_path, X_OK) == 0;
+    return false;
 }
 
 /* ---- Processes ---- */
 
-static const struct passwd *nobody(void)
-{
-    return getpwnam("nobody");
-}
-
 int server_give(const char *directory)
 {
-    const struct passwd *user = geteuid() == 0 ? nobody() : NULL;
-    return user && chown(directory, user->pw_uid, user->pw_gid) < 0 ? bench_complain(directory, strerror(errno)) : 0;
+    return geteuid() == 0 && chown(directory, NOBODY, NOBODY) < 0 ? bench_complain(directory, strerror(errno)) : 0;
 }
 
 static void become(enum server_user user)
 {
-    const struct passwd *entry = nobody();
     if (user != SERVER_UNPRIVILEGED || geteuid() != 0)
         return;
-    if (!entry || setgroups(0, NULL) < 0 || setgid(entry->pw_gid) < 0 || setuid(entry->pw_uid) < 0)
+    if (setgroups(0, NULL) < 0 || setgid(NOBODY) < 0 || setuid(NOBODY) < 0)
         _exit(126);
 }
 

@@ -13,7 +13,7 @@ struct server {
 /* As whom: this user, or where that is root, one who may nothing. */
 enum server_user { SERVER_SAME_USER, SERVER_UNPRIVILEGED };
 
-/* Full path of a program in PATH or one of the patterns that may follow, NULL-terminated; false: there is none. */
+/* Full path of a program: the last that fits the pattern (NULL: none), else in PATH. False: there is none. */
 bool server_find(const char *name, const char *pattern, char *ret_path, size_t size);
 /* `arguments` end with NULL; what it says goes to the file `log`. 0, or -1 after it has said what went wrong. */
 int server_start(struct server *server, const char *const *arguments, enum server_user user, const char *log);

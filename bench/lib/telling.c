@@ -123,6 +123,8 @@ static void print_row(const struct cell *cell, const struct row *row)
     printf(" ");
     print_number(8, 1, (double)middle->resident_bytes / 1048576);
     print_number(8, 1, (double)middle->file_bytes / 1048576);
+    if (middle->events_behind)
+        printf("  slowest watcher: %llu events behind", (unsigned long long)middle->events_behind);
     printf("\n");
     fflush(stdout);
 }
@@ -180,6 +182,7 @@ static json_t *row_of(const struct cell *cell, const struct row *row)
         {"cpuUs", per(middle->cpu_ns, middle->count) / 1000},
         {"engineCpuUs", per(middle->engine_cpu_ns, middle->count) / 1000},
         {"anonymousMiB", (double)middle->resident_bytes / 1048576},
+        {"eventsBehind", (double)middle->events_behind},
         {"fileMiB", (double)middle->file_bytes / 1048576},
     };
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {

@@ -1,6 +1,5 @@
 /* What the kernel counted of the processes of a subject: processor time, bytes written, anonymous memory, blocks of
  * files. A server's children count with it; those that have ended are in the counters of their parent. */
-#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,25 +29,21 @@ static uint64_t number_after(pid_t pid, const char *file_name, const char *name)
     return number;
 }
 
-/* Fields of /proc/PID/stat behind the name, which may hold anything: state is number 3, the parent 4, user and system
- * time 14 and 15, the same of children that were waited for 16 and 17. */
-static bool read_stat(pid_t pid, pid_t *ret_parent, uint64_t *ret_ticks)
+/* Fields of /proc/PID/stat behind the name, which may hold anything: state is number 3, user and system time 14 and 15,
+ * the same of children that were waited for 16 and 17. */
+static uint64_t ticks_of(pid_t pid)
 {
     char path[64], line[1024] = "";
+    unsigned long ticks[4] = {0};
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "re");
-    if (!file)
-        return false;
-    const char *fields = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-    fclose(file);
-    uint64_t ticks[4] = {0};
-    int parent = 0;
-    if (!fields || sscanf(fields, ") %*c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu %lu %lu %lu", &parent, &ticks[0],
-                          &ticks[1], &ticks[2], &ticks[3]) != 5)
-        return false;
-    *ret_parent = parent;
-    *ret_ticks = ticks[0] + ticks[1] + ticks[2] + ticks[3];
-    return true;
+    const char *fields = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+    if (file)
+        fclose(file);
+    if (!fields || sscanf(fields, ") %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu %lu %lu %lu", &ticks[0], &ticks[1],
+                          &ticks[2], &ticks[3]) != 4)
+        return 0;
+    return ticks[0] + ticks[1] + ticks[2] + ticks[3];
 }
 
 static void add(pid_t pid, uint64_t ticks, struct usage *usage)
@@ -63,16 +58,15 @@ static void add(pid_t pid, uint64_t ticks, struct usage *usage)
 static struct usage measure(pid_t pid)
 {
     struct usage usage = {0};
-    DIR *processes = opendir("/proc");
-    for (struct dirent *entry; processes && (entry = readdir(processes));) {
-        const pid_t one = (pid_t)strtol(entry->d_name, NULL, 10);
-        pid_t parent;
-        uint64_t ticks;
-        if (one > 0 && read_stat(one, &parent, &ticks) && (one == pid || parent == pid))
-            add(one, ticks, &usage);
-    }
-    if (processes)
-        closedir(processes);
+    char path[64];
+    int child;
+    add(pid, ticks_of(pid), &usage);
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    FILE *file = fopen(path, "re");
+    while (file && fscanf(file, "%d", &child) == 1)
+        add(child, ticks_of(child), &usage);
+    if (file)
+        fclose(file);
     return usage;
 }
 
