@@ -34,6 +34,8 @@ OUT      := $(if $(filter release,$(FLAVOUR)),build,$(BUILD))
 ENGINE_PACKAGES   := lmdb msgpack libuv libsodium nettle libisal
 FRONTEND_PACKAGES := jansson inih libmicrohttpd gnutls zlib
 TEST_PACKAGES     := cmocka
+# A peer of the bench: measured where it is there.
+BENCH_PACKAGES    := $(shell pkg-config --exists sqlite3 2>/dev/null && echo sqlite3)
 
 # The packages are looked up once they are there: `make help`, `make setup` and `make clean` need none of them.
 packages_cflags = $(shell pkg-config --cflags $(1) 2>/dev/null)
@@ -97,7 +99,7 @@ GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
 .PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
-        bench bench-http bench-scale demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
+        bench bench-full bench-guard demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -113,12 +115,12 @@ help:
 	@echo 'make test-servers the plugins with the real servers (installs Redis, ClickHouse and PostgreSQL, starts none)'
 	@echo 'make lint         format, static analysis, layers, exported symbols'
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
-	@echo 'make bench        lifecycle throughput beside its floor, then over HTTP; make bench-scale: a million services'
+	@echo 'make bench        what it does beside its floors and peers, in minutes; make bench-full: all of it, in hours'
+	@echo 'make bench-guard  instructions per lifecycle beside those written down; UPDATE=1 writes them anew'
 	@echo 'make sim          simulated life against a model: SEED=1 SEEDS=2000 STEPS=400; make sim-bugs tries the simulator'
 	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
 	@echo 'make faults       failing and full disks, files and memory that run out, damaged stores'
 	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
-	@echo 'make bench-http   only over HTTP: lifecycles, updates, GET beside nginx, among 10,000 slow clients'
 	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall'
 	@echo 'make setup        install what building and testing needs (apt); make clean'
@@ -191,10 +193,12 @@ $(OUT)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB_OBJECTS) $(BUILD)/libfrontend
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(TEST_PACKAGES)) $(FRONTEND_LIBS)
 
+$(BENCH_LIB_OBJECTS): CPPFLAGS += $(if $(BENCH_PACKAGES),-DBENCH_SQLITE) $(call packages_cflags,$(BENCH_PACKAGES))
+
 $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(BENCH_PACKAGES)) $(FRONTEND_LIBS)
 
 $(OUT)/sim: $(call object,$(SIM_SOURCES)) $(OUT)/libreeve.a
 	$(call say,LINK,$@)
@@ -299,7 +303,7 @@ static-analysis: $(GENERATED)
 	@cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	    --suppress=missingIncludeSystem --suppress=*:$(BUILD)/include/* -D_GNU_SOURCE -Iengine -Ischemas -I. -I$(BUILD)/include \
 	    --library=posix -j2 engine frontends provisioners bench examples
-	@shellcheck .ci/run .ci/setup .ci/tidy bench/http-get.sh tests/fuzz/run $(wildcard examples/*.sh)
+	@shellcheck .ci/run .ci/setup .ci/tidy bench/http-get.sh bench/guard.sh tests/fuzz/run $(wildcard examples/*.sh)
 	@echo 'static analysis: clean'
 
 tidy: $(GENERATED)
@@ -334,22 +338,24 @@ demo-clickhouse:
 	@$(MAKE) --no-print-directory all
 	@REEVE_BIN=$(abspath build/reeve) examples/demo-clickhouse.sh
 
+# Each scenario beside its floors and peers; peers that are not installed are skipped: `.ci/setup build bench`.
+bench: BENCH_FLAGS ?=
 bench: all $(BENCHES)
-	@$(OUT)/bench/lifecycle --json build/bench.json
-	@echo
-	@$(OUT)/bench/http --json build/bench-http.json
-	@echo
-	@REEVE_BIN=$(abspath $(OUT)/reeve) bench/http-get.sh
+	@$(OUT)/bench/bench $(BENCH_FLAGS) --json build/bench.json
+	@REEVE_BIN=$(abspath $(OUT)/reeve) HTTP_GET_JSON=build/bench-http-get.json bench/http-get.sh 3 2
+	@bench/report build/bench.html build/bench.json build/bench-http-get.json
 
-bench-http: all $(BENCHES)
-	@$(OUT)/bench/http --json build/bench-http.json
-	@echo
-	@REEVE_BIN=$(abspath $(OUT)/reeve) bench/http-get.sh
-	@echo
+bench-full: all $(BENCHES)
+	@.ci/setup build bench || echo 'peers that are missing are skipped'
+	@$(OUT)/bench/bench --full --rounds 3 --seconds 3 --warm 1 $(BENCH_FLAGS) --json build/bench-full.json
+	@REEVE_BIN=$(abspath $(OUT)/reeve) HTTP_GET_JSON=build/bench-http-get.json bench/http-get.sh 5 10
 	@$(OUT)/bench/http-slow
+	@bench/report build/bench-full.html build/bench-full.json build/bench-http-get.json
 
-bench-scale: all $(BENCHES)
-	@$(OUT)/bench/scale
+# Instructions per lifecycle beside bench/guard.txt; UPDATE=1 writes that file anew.
+bench-guard: all $(OUT)/bench/guard
+	@.ci/setup build valgrind
+	@REEVE_BIN=$(abspath $(OUT)/reeve) GUARD_BIN=$(abspath $(OUT)/bench/guard) bench/guard.sh $(if $(UPDATE),--update)
 
 # ---- Installing ----
 

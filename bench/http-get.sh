@@ -1,6 +1,7 @@
 #!/bin/sh
 # Requests per second of GET of one service over keep-alive connections, beside nginx with one worker that answers with
-# the very same body, in turn. Usage: http-get.sh [ROUNDS] [SECONDS]; REEVE_BIN names the daemon.
+# the very same body, in turn. Usage: http-get.sh [ROUNDS] [SECONDS]; REEVE_BIN names the daemon, HTTP_GET_JSON a file
+# for the figures.
 set -eu
 
 rounds=${1:-3}
@@ -121,3 +122,25 @@ printf '%-16s  %10s  %9s  %9s\n' '' 'requests/s' p50 p99
     echo "nginx $(median "$directory/constant")"
 } | awk '{ printf "%-16s  %10.0f  %9s  %9s\n", $1, $2, $3, $4; rates[$1] = $2 }
     END { printf "\nreeve / nginx: %.2f\n", rates["reeve"] / rates["nginx"] }'
+
+# ---- For the report ----
+
+values() { sort -n "$1" | awk '{ printf "%s%s", separator, $1; separator = ", " }'; }
+row() { # subject, kind, file, ratio
+    first=$(sort -n "$3" | head -n 1) last=$(sort -n "$3" | tail -n 1) middle=$(median "$3")
+    cat <<END
+ {"scenario": "http-get", "title": "GET of one service over 64 keep-alive connections, the key checked; nginx: a constant",
+  "unit": "requests", "isTime": false, "subject": "$1", "kind": "$2", "outstanding": 64, "existing": 1,
+  "median": ${middle%% *}, "min": ${first%% *}, "max": ${last%% *}, "rounds": [$(values "$3")]$4, "latencyUs": []}
+END
+}
+if [ -n "${HTTP_GET_JSON:-}" ]; then
+    ratio=$(echo "$(median "$directory/reeve") $(median "$directory/constant")" | awk '{ printf "%.3f", $1 / $4 }')
+    {
+        echo '{"rows": ['
+        row http engine "$directory/reeve" ", \"ofFloor\": $ratio"
+        echo ,
+        row nginx floor "$directory/constant" ''
+        echo ']}'
+    } >"$HTTP_GET_JSON"
+fi

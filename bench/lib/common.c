@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- Where ---- */
@@ -71,35 +72,56 @@ const char *bench_filesystem(const char *path)
     return name;
 }
 
-/* ---- Which round ---- */
-
-double bench_rate(const struct run_result *result, enum work work)
+bool bench_is_filled(const char *directory)
 {
-    const uint64_t count = work == LIFECYCLES ? result->lifecycles : result->commands;
-    return result->seconds > 0 ? (double)count / result->seconds : 0;
+    char mark[4200];
+    snprintf(mark, sizeof mark, "%s.filled", directory);
+    return access(mark, F_OK) == 0;
 }
 
-static int compare(const void *a, const void *b)
+int bench_mark_filled(const char *directory)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
+    char mark[4200];
+    snprintf(mark, sizeof mark, "%s.filled", directory);
+    FILE *file = fopen(mark, "we");
+    return file && fclose(file) == 0 ? 0 : bench_complain(mark, strerror(errno));
 }
 
-const struct run_result *bench_median(const struct run_result *results, unsigned rounds, enum work work)
+int bench_complain(const char *what, const char *why)
 {
-    double rates[ROUNDS_MAX] = {0};
-    for (unsigned i = 0; i < rounds; i++)
-        rates[i] = bench_rate(&results[i], work);
-    qsort(rates, rounds, sizeof rates[0], compare);
-    for (unsigned i = 0; i < rounds; i++) {
-        const double rate = bench_rate(&results[i], work);
-        if (rate >= rates[rounds / 2] && rate <= rates[rounds / 2])
-            return &results[i];
-    }
-    return &results[0];
+    fprintf(stderr, "bench: %s: %s\n", what, why);
+    return -1;
+}
+
+/* ---- Figures ---- */
+
+double bench_rate(const struct run_result *result)
+{
+    return result->seconds > 0 ? (double)result->count / result->seconds : 0;
 }
 
 double bench_microseconds(const struct histogram *latency, double fraction)
 {
     return (double)histogram_percentile(latency, fraction) / 1000;
+}
+
+uint64_t bench_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t bench_draw(struct bench_chance *chance, uint64_t below)
+{
+    uint64_t z = chance->state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return below ? (z ^ z >> 31) % below : z ^ z >> 31;
+}
+
+void bench_fill(struct bench_chance *chance, void *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)bytes)[i] = (uint8_t)bench_draw(chance, 256);
 }

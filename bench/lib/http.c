@@ -7,12 +7,12 @@
 #include <uv.h>
 
 #include "bench/lib/daemon_stats.h"
+#include "bench/lib/host.h"
 #include "bench/lib/http_daemon.h"
-#include "bench/lib/run.h"
 
 enum phase { CREATING, STOPPING, DELETING, UPDATING };
 
-struct slot {
+struct line {
     uv_tcp_t tcp;
     uv_connect_t connect;
     struct bench *bench;
@@ -31,8 +31,9 @@ struct bench {
     struct ipc_client *ipc; /* for the counters of the daemon */
     uv_loop_t loop;
     uv_timer_t timer;
-    struct slot *slots;
-    unsigned connected, ready; /* ready: services that stopped before updates begin */
+    struct line *lines;
+    unsigned connected, busy; /* busy: lines with something under way */
+    enum host_phase at;
     bool ending, failed;
     uint64_t started_ns;
 };
@@ -42,11 +43,9 @@ static void finish(struct bench *bench)
     if (bench->ending)
         return;
     bench->ending = true;
-    bench->result->seconds = (double)(bench_now_ns() - bench->started_ns) / 1e9;
-    bench->failed |= bench_daemon_stats(bench->ipc, true, bench->result) < 0;
     uv_close((uv_handle_t *)&bench->timer, NULL);
     for (unsigned i = 0; i < bench->options->outstanding; i++)
-        uv_close((uv_handle_t *)&bench->slots[i].tcp, NULL);
+        uv_close((uv_handle_t *)&bench->lines[i].tcp, NULL);
 }
 
 static void fail(struct bench *bench, const char *what, const char *why)
@@ -59,59 +58,69 @@ static void fail(struct bench *bench, const char *what, const char *why)
 
 /* ---- Requests ---- */
 
-static struct http_request request_of(struct slot *slot, char *path, size_t path_size)
+static struct http_request request_of(struct line *line, char *path, size_t path_size)
 {
-    const struct http_daemon *daemon = &slot->bench->daemon;
+    const struct http_daemon *daemon = &line->bench->daemon;
     struct http_request request = {.path = path, .authorization = daemon->authorization, .wait = true};
-    snprintf(path, path_size, "%s%s%s%s", daemon->services_path, slot->phase == CREATING ? "" : "/",
-             slot->phase == CREATING ? "" : slot->service_id, slot->phase == STOPPING ? "/state" : "");
-    if (slot->phase == CREATING) {
+    snprintf(path, path_size, "%s%s%s%s", daemon->services_path, line->phase == CREATING ? "" : "/",
+             line->phase == CREATING ? "" : line->service_id, line->phase == STOPPING ? "/state" : "");
+    if (line->phase == CREATING) {
         request.method = "POST";
         request.body = "{\"name\":\"bench\",\"provider\":\"aws\",\"region\":\"us-east-1\",\"tier\":\"production\"}";
-    } else if (slot->phase == STOPPING) {
+    } else if (line->phase == STOPPING) {
         request.method = "PATCH";
         request.body = "{\"command\":\"stop\"}";
-    } else if (slot->phase == DELETING) {
+    } else if (line->phase == DELETING) {
         request.method = "DELETE";
     } else {
-        slot->odd = !slot->odd;
+        line->odd = !line->odd;
         request.method = "PATCH";
         request.wait = false;
-        request.body = slot->odd ? "{\"name\":\"bench-a\"}" : "{\"name\":\"bench-b\"}";
+        request.body = line->odd ? "{\"name\":\"bench-a\"}" : "{\"name\":\"bench-b\"}";
     }
     return request;
 }
 
-static void send_request(struct slot *slot)
+static void send_request(struct line *line)
 {
     char path[200], text[1500];
-    const struct http_request request = request_of(slot, path, sizeof path);
+    const struct http_request request = request_of(line, path, sizeof path);
     uv_buf_t buf = uv_buf_init(text, (unsigned)http_request_print(&request, text, sizeof text));
-    slot->size = 0;
-    slot->sent_ns = bench_now_ns();
+    line->size = 0;
+    line->sent_ns = bench_now_ns();
     /* Nothing else is on the connection: there is always room for all of it. */
-    if (uv_try_write((uv_stream_t *)&slot->tcp, &buf, 1) != (int)buf.len)
-        fail(slot->bench, "a request", "could not be sent");
+    if (uv_try_write((uv_stream_t *)&line->tcp, &buf, 1) != (int)buf.len)
+        fail(line->bench, "a request", "could not be sent");
 }
 
-static void on_time(uv_timer_t *timer)
+static void take_stats(struct bench *bench, bool end)
 {
-    finish(timer->data);
+    bench_usage(bench->daemon.pid, end, bench->result);
+    bench->failed |= bench_daemon_stats(bench->ipc, end, bench->result) < 0;
 }
 
-static void start_measuring(struct bench *bench)
+static void on_measured(uv_timer_t *timer)
 {
-    bench->result->latency = (struct histogram){0};
-    bench->result->commands = 0;
-    bench->failed |= bench_daemon_stats(bench->ipc, false, bench->result) < 0;
+    struct bench *bench = timer->data;
+    bench->result->seconds = (double)(bench_now_ns() - bench->started_ns) / 1e9;
+    take_stats(bench, true);
+    bench->at = HOST_DRAINING;
+    bench->result->file_bytes = bench_blocks(bench->options->directory);
+}
+
+static void on_warm(uv_timer_t *timer)
+{
+    struct bench *bench = timer->data;
+    take_stats(bench, false);
+    bench->at = HOST_MEASURING;
     bench->started_ns = bench_now_ns();
-    uv_timer_start(&bench->timer, on_time, (uint64_t)(bench->options->seconds * 1000), 0);
+    uv_timer_start(&bench->timer, on_measured, (uint64_t)(bench->options->seconds * 1000), 0);
 }
 
 static void send_all(struct bench *bench)
 {
     for (unsigned i = 0; i < bench->options->outstanding && !bench->ending; i++)
-        send_request(&bench->slots[i]);
+        send_request(&bench->lines[i]);
 }
 
 /* ---- Answers ---- */
@@ -123,116 +132,107 @@ static bool is_in_state(const struct http_answer *answer, const char *wanted)
     return http_answer_text(answer, "state", state, sizeof state) && strcmp(state, wanted) == 0;
 }
 
-static bool is_answered(struct slot *slot, const struct http_answer *answer)
+static bool is_answered(struct line *line, const struct http_answer *answer)
 {
     static const char *const names[] = {"create", "stop", "delete", "update"};
-    if (!http_answer_check(answer, names[slot->phase]))
+    if (!http_answer_check(answer, names[line->phase]))
         return false;
-    if (slot->phase == CREATING)
+    if (line->phase == CREATING)
         return is_in_state(answer, "running") &&
-               http_answer_text(answer, "id", slot->service_id, sizeof slot->service_id);
-    return slot->phase != STOPPING || is_in_state(answer, "stopped");
+               http_answer_text(answer, "id", line->service_id, sizeof line->service_id);
+    return line->phase != STOPPING || is_in_state(answer, "stopped");
 }
 
-static void on_stopped(struct slot *slot)
+/* What comes after an answer; a line is through when its service is gone and nothing more is wanted. */
+static void go_on(struct line *line)
 {
-    struct bench *bench = slot->bench;
-    if (bench->options->work == LIFECYCLES) {
-        slot->phase = DELETING;
-        send_request(slot);
+    struct bench *bench = line->bench;
+    const bool drains = bench->at == HOST_DRAINING, updates = bench->options->work == UPDATES;
+    const enum phase unit = updates ? UPDATING : DELETING;
+    bench->result->count += line->phase == unit && bench->at == HOST_MEASURING;
+    if (bench->options->limit && bench->result->count == bench->options->limit && !drains)
+        uv_timer_start(&bench->timer, on_measured, 0, 0);
+    if (line->phase == DELETING && drains) {
+        if (--bench->busy == 0)
+            finish(bench);
         return;
     }
-    slot->phase = UPDATING;
-    if (++bench->ready == bench->options->outstanding) {
-        start_measuring(bench);
-        send_all(bench);
-    }
+    if (line->phase == STOPPING || line->phase == UPDATING)
+        line->phase = updates && !drains ? UPDATING : DELETING;
+    else
+        line->phase = line->phase == DELETING ? CREATING : STOPPING;
+    send_request(line);
 }
 
-static void go_on(struct slot *slot)
+static void take_answer(struct line *line)
 {
-    if (slot->phase == STOPPING) {
-        on_stopped(slot);
-        return;
-    }
-    if (slot->phase == DELETING) {
-        slot->bench->result->lifecycles++;
-        slot->phase = CREATING;
-    } else if (slot->phase == CREATING) {
-        slot->phase = STOPPING;
-    }
-    send_request(slot);
-}
-
-static void take_answer(struct slot *slot)
-{
-    struct bench *bench = slot->bench;
+    struct bench *bench = line->bench;
     struct http_answer answer;
-    const ssize_t taken = http_answer_parse(slot->data, slot->size, &answer);
+    const ssize_t taken = http_answer_parse(line->data, line->size, &answer);
     if (taken == 0)
         return;
-    if (taken != (ssize_t)slot->size || !is_answered(slot, &answer)) {
+    if (taken != (ssize_t)line->size || !is_answered(line, &answer)) {
         fail(bench, "an answer", "is not the one that was asked for");
         return;
     }
-    histogram_add(&bench->result->latency, bench_now_ns() - slot->sent_ns);
-    bench->result->commands++;
-    go_on(slot);
+    if (bench->at == HOST_MEASURING) {
+        histogram_add(&bench->result->latency, bench_now_ns() - line->sent_ns);
+        bench->result->commands++;
+    }
+    go_on(line);
 }
 
 /* ---- Connections ---- */
 
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
 {
-    struct slot *slot = handle->data;
+    struct line *line = handle->data;
     (void)suggested;
-    *ret_buf = uv_buf_init(slot->data + slot->size, (unsigned)(sizeof slot->data - slot->size - 1));
+    *ret_buf = uv_buf_init(line->data + line->size, (unsigned)(sizeof line->data - line->size - 1));
 }
 
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
 {
-    struct slot *slot = stream->data;
+    struct line *line = stream->data;
     (void)buf;
     if (size < 0) {
-        fail(slot->bench, "a connection", uv_strerror((int)size));
+        fail(line->bench, "a connection", uv_strerror((int)size));
         return;
     }
-    slot->size += (size_t)size;
-    slot->data[slot->size] = '\0';
-    if (size > 0 && !slot->bench->ending)
-        take_answer(slot);
+    line->size += (size_t)size;
+    line->data[line->size] = '\0';
+    if (size > 0 && !line->bench->ending)
+        take_answer(line);
 }
 
 static void on_connected(uv_connect_t *connect, int status)
 {
-    struct slot *slot = connect->data;
-    struct bench *bench = slot->bench;
+    struct line *line = connect->data;
+    struct bench *bench = line->bench;
     if (status < 0) {
         fail(bench, "a connection", uv_strerror(status));
         return;
     }
-    uv_tcp_nodelay(&slot->tcp, 1);
-    uv_read_start((uv_stream_t *)&slot->tcp, on_room, on_read);
+    uv_tcp_nodelay(&line->tcp, 1);
+    uv_read_start((uv_stream_t *)&line->tcp, on_room, on_read);
     if (++bench->connected < bench->options->outstanding)
         return;
-    start_measuring(bench);
-    /* Updates need services first: they are measured once those are stopped. */
-    if (bench->options->work == UPDATES)
-        uv_timer_stop(&bench->timer);
+    bench->busy = bench->options->outstanding;
+    uv_timer_start(&bench->timer, on_warm, (uint64_t)(bench->options->warm_seconds * 1000), 0);
     send_all(bench);
 }
 
 static void connect_all(struct bench *bench)
 {
     for (unsigned i = 0; i < bench->options->outstanding; i++) {
-        struct slot *slot = &bench->slots[i];
-        slot->bench = bench;
-        slot->tcp.data = slot->connect.data = slot;
-        uv_tcp_init(&bench->loop, &slot->tcp);
+        struct line *line = &bench->lines[i];
+        line->bench = bench;
+        line->tcp.data = line->connect.data = line;
+        uv_tcp_init(&bench->loop, &line->tcp);
     }
     for (unsigned i = 0; i < bench->options->outstanding && !bench->ending; i++) {
-        struct slot *slot = &bench->slots[i];
-        const int r = uv_tcp_connect(&slot->connect, &slot->tcp, (const struct sockaddr *)&bench->daemon.address,
+        struct line *line = &bench->lines[i];
+        const int r = uv_tcp_connect(&line->connect, &line->tcp, (const struct sockaddr *)&bench->daemon.address,
                                      on_connected);
         if (r < 0)
             fail(bench, "a connection", uv_strerror(r));
@@ -269,15 +269,18 @@ int run_http(const struct run_options *options, struct run_result *ret_result)
 {
     struct bench bench = {.options = options, .result = ret_result};
     int r = -1;
+    struct reeve_uuid organization_id;
     *ret_result = (struct run_result){0};
-    bench.slots = calloc(options->outstanding, sizeof *bench.slots);
-    if (bench.slots &&
+    if (host_fill(options->directory, options->existing, &organization_id) < 0)
+        return -1;
+    bench.lines = calloc(options->outstanding, sizeof *bench.lines);
+    if (bench.lines &&
         http_daemon_start(&bench.daemon, options->binary, options->directory, http_daemon_simulated,
                           http_daemon_unlimited) == 0 &&
         (bench.ipc = open_ipc(options->directory)))
         r = run(&bench);
     ipc_client_close(bench.ipc);
     http_daemon_stop(&bench.daemon);
-    free(bench.slots);
+    free(bench.lines);
     return r;
 }

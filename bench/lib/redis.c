@@ -1,0 +1,214 @@
+/* Redis doing the same durable work: a Lua script checks the state, rewrites the record and appends an event; the
+ * answer comes after the flush of the append-only file. Commands are pipelined. */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/lib/floor.h"
+#include "bench/lib/server.h"
+#include "bench/lib/wire.h"
+
+#define CONNECTIONS_MAX 64
+#define FILL 1000 /* services made by one command */
+
+static const char *const settings[] = {"--port", "0", "--appendonly", "yes", "--appendfsync", "always",
+                                       "--save", "",  "--maxclients", "1000"};
+
+/* KEYS: service, events. ARGV: state before, state after, sizes of record and event. */
+static const char step_script[] =
+    "local state = redis.call('HGET', KEYS[1], 'state') or '0' "
+    "if state ~= ARGV[1] then return redis.error_reply('CONFLICT ' .. state) end "
+    "if ARGV[2] == '0' then redis.call('DEL', KEYS[1]) else "
+    "redis.call('HSET', KEYS[1], 'state', ARGV[2], 'record', string.rep('r', tonumber(ARGV[3]))) end "
+    "redis.call('XADD', KEYS[2], 'MAXLEN', '~', '1000000', '*', 'e', string.rep('e', tonumber(ARGV[4]))) "
+    "return redis.status_reply('OK')";
+/* ARGV: number of the first, how many, size of a record. */
+static const char fill_script[] =
+    "for i = tonumber(ARGV[1]), tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1 do "
+    "redis.call('HSET', 's:old:' .. i, 'state', '2', 'record', string.rep('r', tonumber(ARGV[3]))) end "
+    "return redis.status_reply('OK')";
+
+struct redis {
+    char socket_path[64];
+    char step[41], fill[41]; /* names of the scripts */
+    unsigned *phases;        /* of the slots */
+    uint64_t *numbers;       /* of their services */
+    uint64_t next_number;
+    struct floor_batches sizes;
+    enum { PINGING, LOAD_STEP, LOAD_FILL, FILLING, STEPPING } asks;
+    uint64_t fill_from;
+};
+
+static bool find_redis(char *ret_path, size_t size)
+{
+    return server_find("redis-server", NULL, ret_path, size);
+}
+
+const char *missing_redis(void)
+{
+    char path[4096];
+    return find_redis(path, sizeof path) ? NULL : "there is no redis-server";
+}
+
+const char *about_redis(void)
+{
+    static char text[600];
+    char path[4096], version[200];
+    find_redis(path, sizeof path);
+    if (server_call((const char *[]){path, "--version", NULL}, SERVER_SAME_USER, version, sizeof version) < 0)
+        return "redis-server";
+    int size = snprintf(text, sizeof text, "%.*s\n", (int)strcspn(version, "\n"), version);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i += 2)
+        size += snprintf(text + size, sizeof text - (size_t)size, "%s %s\n", settings[i] + 2,
+                         *settings[i + 1] ? settings[i + 1] : "\"\"");
+    snprintf(text + size, sizeof text - (size_t)size,
+             "a Lua script per transition, pipelined over up to %d connections "
+             "of a UNIX socket",
+             CONNECTIONS_MAX);
+    return text;
+}
+
+/* ---- The protocol ---- */
+
+static int connect_redis(void *arg)
+{
+    return server_connect_unix(((struct redis *)arg)->socket_path);
+}
+
+static void put_words(struct buffer *out, unsigned count, const char *const *words)
+{
+    char head[32];
+    buffer_append(out, head, (size_t)snprintf(head, sizeof head, "*%u\r\n", count));
+    for (unsigned i = 0; i < count; i++) {
+        buffer_append(out, head, (size_t)snprintf(head, sizeof head, "$%zu\r\n", strlen(words[i])));
+        buffer_append(out, words[i], strlen(words[i]));
+        buffer_append(out, "\r\n", 2);
+    }
+}
+
+static void ask_step(struct redis *redis, unsigned slot, struct buffer *out)
+{
+    char key[32], before[8], after[8], record[24], event[24];
+    if (redis->phases[slot] == 0)
+        redis->numbers[slot] = redis->next_number++;
+    snprintf(key, sizeof key, "s:%llx", (unsigned long long)redis->numbers[slot]);
+    snprintf(before, sizeof before, "%u", redis->phases[slot]);
+    snprintf(after, sizeof after, "%u", (redis->phases[slot] + 1) % TRANSITIONS);
+    snprintf(record, sizeof record, "%zu", redis->sizes.record_bytes);
+    snprintf(event, sizeof event, "%zu", redis->sizes.event_bytes);
+    put_words(out, 9, (const char *[]){"EVALSHA", redis->step, "2", key, "events", before, after, record, event});
+}
+
+static void ask(void *arg, unsigned slot, struct buffer *out)
+{
+    struct redis *redis = arg;
+    char from[24], size[24];
+    snprintf(from, sizeof from, "%llu", (unsigned long long)redis->fill_from);
+    snprintf(size, sizeof size, "%zu", redis->sizes.record_bytes);
+    switch (redis->asks) {
+    case PINGING:
+        put_words(out, 1, (const char *[]){"PING"});
+        break;
+    case LOAD_STEP:
+        put_words(out, 3, (const char *[]){"SCRIPT", "LOAD", step_script});
+        break;
+    case LOAD_FILL:
+        put_words(out, 3, (const char *[]){"SCRIPT", "LOAD", fill_script});
+        break;
+    case FILLING:
+        put_words(out, 6, (const char *[]){"EVALSHA", redis->fill, "0", from, "1000", size});
+        break;
+    case STEPPING:
+        ask_step(redis, slot, out);
+        break;
+    }
+}
+
+static ssize_t take(void *arg, unsigned slot, char *data, size_t size, uint64_t *units)
+{
+    struct redis *redis = arg;
+    const char *end = memchr(data, '\n', size);
+    if (!end)
+        return 0;
+    const ssize_t line = end - data + 1;
+    if (redis->asks == PINGING) /* refused while it reads its file */
+        return *data == '+' ? line : -1;
+    if (redis->asks == LOAD_STEP || redis->asks == LOAD_FILL) { /* $40, the name */
+        if ((ssize_t)size < line + 42)
+            return 0;
+        snprintf(redis->asks == LOAD_STEP ? redis->step : redis->fill, 41, "%s", end + 1);
+        return line + 42;
+    }
+    if (*data != '+') {
+        fprintf(stderr, "bench: redis: %.*s", (int)line, data);
+        return -1;
+    }
+    if (redis->asks == STEPPING) {
+        redis->phases[slot] = (redis->phases[slot] + 1) % TRANSITIONS;
+        *units += redis->phases[slot] == 0;
+    }
+    return line;
+}
+
+/* ---- The run ---- */
+
+static int prepare(struct redis *redis, const struct wire_protocol *protocol, const struct run_options *options)
+{
+    const int fd = connect_redis(redis);
+    int r = fd < 0 ? -1 : 0;
+    for (redis->asks = PINGING; r == 0 && wire_call(protocol, fd, 0) < 0;)
+        r = poll(NULL, 0, 10) < 0 ? -1 : 0;
+    for (redis->asks = LOAD_STEP; r == 0 && redis->asks < FILLING; redis->asks++)
+        r = wire_call(protocol, fd, 0);
+    for (; r == 0 && !bench_is_filled(options->directory) && redis->fill_from < options->existing;
+         redis->fill_from += FILL)
+        r = wire_call(protocol, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    redis->asks = STEPPING;
+    return r == 0 ? bench_mark_filled(options->directory) : r;
+}
+
+static int start(struct redis *redis, struct server *server, const struct run_options *options)
+{
+    char path[4096], log[4200];
+    const char *arguments[32] = {path, "--unixsocket", redis->socket_path, "--dir", options->directory};
+    unsigned count = 5;
+    find_redis(path, sizeof path);
+    snprintf(log, sizeof log, "%s.log", options->directory);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
+        arguments[count++] = settings[i];
+    return server_start(server, arguments, SERVER_SAME_USER, log) < 0 ? -1
+                                                                      : server_wait_unix(server, redis->socket_path);
+}
+
+int run_redis(const struct run_options *options, struct run_result *ret_result)
+{
+    struct server server = {0};
+    struct redis redis = {.next_number = bench_now_ns()};
+    const struct wire_protocol protocol = {.arg = &redis, .connect = connect_redis, .ask = ask, .take = take};
+    *ret_result = (struct run_result){0};
+    floor_begin(&redis.sizes, options);
+    snprintf(redis.socket_path, sizeof redis.socket_path, "/tmp/reeve-bench-redis-%d", (int)getpid());
+    redis.phases = calloc(options->outstanding, sizeof *redis.phases);
+    redis.numbers = calloc(options->outstanding, sizeof *redis.numbers);
+    int r = redis.phases && redis.numbers ? 0 : -1;
+    if (r == 0 && !bench_is_filled(options->directory))
+        r = bench_make_fresh(options->directory);
+    if (r == 0)
+        r = start(&redis, &server, options);
+    if (r == 0)
+        r = prepare(&redis, &protocol, options);
+    const unsigned connections = options->outstanding < CONNECTIONS_MAX ? options->outstanding : CONNECTIONS_MAX;
+    if (r == 0)
+        r = wire_run(&protocol, options, connections, server.pid, ret_result);
+    ret_result->file_bytes = bench_blocks(options->directory);
+    server_stop(&server, SIGTERM);
+    unlink(redis.socket_path);
+    free(redis.phases);
+    free(redis.numbers);
+    return r;
+}
