@@ -48,7 +48,8 @@ static int open_core(struct guard *guard, const char *directory)
         memcpy((char *)&core->limits + schema_options[i].offset, &schema_options[i].preset, sizeof(uint64_t));
     const struct store_options options = {.directory = directory,
                                           .map_initial_bytes = core->limits.map_initial_bytes,
-                                          .map_max_bytes = core->limits.map_max_bytes};
+                                          .map_max_bytes = core->limits.map_max_bytes,
+                                          .single_threaded = true};
     if (catalogue_new(NULL, &catalogue, &error) < 0 || store_open(&options, &core->store, &error) < 0)
         return bench_complain("guard", error.message);
     core->catalogue = catalogue;

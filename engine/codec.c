@@ -5,8 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/scan.h"
-
-#define ZONE_SIZE 2048
+#include "base/unpack.h"
 
 static const void *at(const void *record, const struct field *field)
 {
@@ -36,16 +35,9 @@ struct any_list {
 _Static_assert(sizeof(struct any_list) == sizeof(struct reeve_endpoint_list), "lists share one shape");
 _Static_assert(sizeof(enum reeve_tier) == sizeof(unsigned), "enums are stored as unsigned");
 
-static bool record_is_empty(const struct record_type *type, const void *record)
-{
-    for (unsigned i = 0; i < type->count; i++) {
-        if (!codec_is_empty(&type->fields[i], record))
-            return false;
-    }
-    return true;
-}
+static bool record_is_empty(const struct record_type *type, const void *record);
 
-bool codec_is_empty(const struct field *field, const void *record)
+static inline bool is_empty(const struct field *field, const void *record)
 {
     static const struct reeve_uuid nil;
     switch (field->kind) {
@@ -69,6 +61,20 @@ bool codec_is_empty(const struct field *field, const void *record)
         return ((const struct any_list *)at(record, field))->count == 0;
     }
     return true;
+}
+
+static bool record_is_empty(const struct record_type *type, const void *record)
+{
+    for (unsigned i = 0; i < type->count; i++) {
+        if (!is_empty(&type->fields[i], record))
+            return false;
+    }
+    return true;
+}
+
+bool codec_is_empty(const struct field *field, const void *record)
+{
+    return is_empty(field, record);
 }
 
 bool codec_given(const void *params, const struct field *field)
@@ -141,7 +147,7 @@ static void store_array(const struct record_type *type, const void *record, unsi
     uint64_t present = 0;
     for (unsigned i = 0; i < type->count; i++) {
         const struct field *field = &type->fields[i];
-        if (field->tag == 0 || codec_is_empty(field, record))
+        if (field->tag == 0 || is_empty(field, record))
             continue;
         last = field->tag;
         present |= UINT64_C(1) << i;
@@ -168,91 +174,115 @@ void codec_encode_stored(const struct record_type *type, const void *record, str
     store_array(type, record, type->version, &packer);
 }
 
-static int load_array(const struct record_type *type, const msgpack_object *items, size_t count, struct arena *arena,
+static int load_array(const struct record_type *type, struct unpack *unpack, uint64_t count, struct arena *arena,
                       void *ret_record);
 
-static int load_list(const struct field *field, const msgpack_object *value, struct arena *arena, struct any_list *ret)
+static int load_record(const struct record_type *type, struct unpack *unpack, struct arena *arena, void *ret_record)
 {
-    if (value->type != MSGPACK_OBJECT_ARRAY)
+    uint64_t count;
+    return unpack_array(unpack, &count) ? load_array(type, unpack, count, arena, ret_record)
+                                        : -REEVE_ERROR_STORE_DAMAGED;
+}
+
+static int load_list(const struct field *field, struct unpack *unpack, struct arena *arena, struct any_list *ret)
+{
+    uint64_t count;
+    if (!unpack_array(unpack, &count))
         return -REEVE_ERROR_STORE_DAMAGED;
-    const size_t count = value->via.array.size;
-    char *items = arena_zalloc(arena, count * field->record->size);
+    char *items = arena_zalloc(arena, (size_t)count * field->record->size);
     if (!items)
         return -REEVE_ERROR_NO_MEMORY;
-    for (size_t i = 0; i < count; i++) {
-        const msgpack_object *item = &value->via.array.ptr[i];
-        if (item->type != MSGPACK_OBJECT_ARRAY)
-            return -REEVE_ERROR_STORE_DAMAGED;
-        const int r = load_array(field->record, item->via.array.ptr, item->via.array.size, arena,
-                                 items + i * field->record->size);
+    for (uint64_t i = 0; i < count; i++) {
+        const int r = load_record(field->record, unpack, arena, items + i * field->record->size);
         if (r < 0)
             return r;
     }
-    *ret = (struct any_list){items, count};
+    *ret = (struct any_list){items, (size_t)count};
     return 0;
 }
 
-static int load_value(const struct field *field, const msgpack_object *value, struct arena *arena, void *record)
+static bool load_enum(const struct field *field, struct unpack *unpack, char *target)
+{
+    uint64_t value;
+    if (!unpack_u64(unpack, &value) || value > UINT32_MAX || !enum_name(field->words, (unsigned)value))
+        return false;
+    const unsigned number = (unsigned)value;
+    memcpy(target, &number, sizeof number);
+    return true;
+}
+
+static bool load_uuid(struct unpack *unpack, char *target)
+{
+    struct reeve_str bytes;
+    if (!unpack_bin(unpack, &bytes) || bytes.size != sizeof(struct reeve_uuid))
+        return false;
+    memcpy(target, bytes.data, sizeof(struct reeve_uuid));
+    return true;
+}
+
+static int load_value(const struct field *field, struct unpack *unpack, struct arena *arena, void *record)
 {
     char *target = (char *)record + field->offset;
+    bool loaded = false;
     switch (field->kind) {
     case FIELD_BOOL:
-        if (value->type != MSGPACK_OBJECT_BOOLEAN)
-            return -REEVE_ERROR_STORE_DAMAGED;
-        *(bool *)target = value->via.boolean;
-        return 0;
+        loaded = unpack_bool(unpack, (bool *)target);
+        break;
     case FIELD_U64:
     case FIELD_TIME:
     case FIELD_STAMP:
     case FIELD_WORDS:
-        if (value->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
-            return -REEVE_ERROR_STORE_DAMAGED;
-        memcpy(target, &value->via.u64, sizeof(uint64_t));
-        return 0;
+        loaded = unpack_u64(unpack, (uint64_t *)(void *)target);
+        break;
     case FIELD_UUID:
-        if (value->type != MSGPACK_OBJECT_BIN || value->via.bin.size != sizeof(struct reeve_uuid))
-            return -REEVE_ERROR_STORE_DAMAGED;
-        memcpy(target, value->via.bin.ptr, sizeof(struct reeve_uuid));
-        return 0;
+        loaded = load_uuid(unpack, target);
+        break;
     case FIELD_STR:
-        if (value->type != MSGPACK_OBJECT_STR)
-            return -REEVE_ERROR_STORE_DAMAGED;
-        *(struct reeve_str *)(void *)target = (struct reeve_str){value->via.str.ptr, value->via.str.size};
-        return 0;
+        loaded = unpack_str(unpack, (struct reeve_str *)(void *)target);
+        break;
     case FIELD_BIN:
-        if (value->type != MSGPACK_OBJECT_BIN)
-            return -REEVE_ERROR_STORE_DAMAGED;
-        *(struct reeve_str *)(void *)target = (struct reeve_str){value->via.bin.ptr, value->via.bin.size};
-        return 0;
-    case FIELD_ENUM: {
-        if (value->type != MSGPACK_OBJECT_POSITIVE_INTEGER || value->via.u64 > UINT32_MAX)
-            return -REEVE_ERROR_STORE_DAMAGED;
-        const unsigned number = (unsigned)value->via.u64;
-        if (!enum_name(field->words, number))
-            return -REEVE_ERROR_STORE_DAMAGED;
-        memcpy(target, &number, sizeof number);
-        return 0;
-    }
+        loaded = unpack_bin(unpack, (struct reeve_str *)(void *)target);
+        break;
+    case FIELD_ENUM:
+        loaded = load_enum(field, unpack, target);
+        break;
     case FIELD_OBJ:
-        if (value->type != MSGPACK_OBJECT_ARRAY)
-            return -REEVE_ERROR_STORE_DAMAGED;
-        return load_array(field->record, value->via.array.ptr, value->via.array.size, arena, target);
+        return load_record(field->record, unpack, arena, target);
     case FIELD_LIST:
-        return load_list(field, value, arena, (struct any_list *)(void *)target);
+        return load_list(field, unpack, arena, (struct any_list *)(void *)target);
     }
-    return -REEVE_ERROR_STORE_DAMAGED;
+    return loaded ? 0 : -REEVE_ERROR_STORE_DAMAGED;
 }
 
-static int load_array(const struct record_type *type, const msgpack_object *items, size_t count, struct arena *arena,
+/* Of a field that is no more. */
+static bool skip_value(struct unpack *unpack)
+{
+    const size_t left = (size_t)(unpack->end - unpack->at);
+    struct scan scan;
+    scan_init(&scan, left);
+    if (scan_step(&scan, unpack->at, left) != SCAN_COMPLETE)
+        return false;
+    unpack->at += scan.offset;
+    return true;
+}
+
+/* Fields are in the order of their tags. */
+static int load_array(const struct record_type *type, struct unpack *unpack, uint64_t count, struct arena *arena,
                       void *ret_record)
 {
     if (count > type->tag_max)
         return -REEVE_ERROR_STORE_VERSION;
-    for (unsigned i = 0; i < type->count; i++) {
-        const struct field *field = &type->fields[i];
-        if (field->tag == 0 || field->tag > count || items[field->tag - 1].type == MSGPACK_OBJECT_NIL)
+    const struct field *field = type->fields, *end = type->fields + type->count;
+    for (uint64_t tag = 1; tag <= count; tag++) {
+        while (field < end && field->tag < tag)
+            field++;
+        if (unpack_nil(unpack))
             continue;
-        const int r = load_value(field, &items[field->tag - 1], arena, ret_record);
+        int r;
+        if (field == end || field->tag != tag)
+            r = skip_value(unpack) ? 0 : -REEVE_ERROR_STORE_DAMAGED;
+        else
+            r = load_value(field, unpack, arena, ret_record);
         if (r < 0)
             return r;
     }
@@ -262,26 +292,15 @@ static int load_array(const struct record_type *type, const msgpack_object *item
 int codec_decode_stored(const struct record_type *type, const void *data, size_t size, struct arena *arena,
                         void *ret_record)
 {
-    struct scan scan;
-    scan_init(&scan, size);
-    if (scan_step(&scan, data, size) != SCAN_COMPLETE || scan.offset != size)
+    struct unpack unpack = {data, (const uint8_t *)data + size};
+    uint64_t count, version;
+    if (!unpack_array(&unpack, &count) || count == 0 || !unpack_u64(&unpack, &version))
         return -REEVE_ERROR_STORE_DAMAGED;
-    msgpack_zone zone;
-    if (!msgpack_zone_init(&zone, ZONE_SIZE))
-        return -REEVE_ERROR_NO_MEMORY;
-    msgpack_object object;
-    size_t offset = 0;
-    int r = -REEVE_ERROR_STORE_DAMAGED;
-    if (msgpack_unpack(data, size, &offset, &zone, &object) == MSGPACK_UNPACK_SUCCESS &&
-        object.type == MSGPACK_OBJECT_ARRAY && object.via.array.size >= 1 &&
-        object.via.array.ptr[0].type == MSGPACK_OBJECT_POSITIVE_INTEGER) {
-        memset(ret_record, 0, type->size);
-        r = object.via.array.ptr[0].via.u64 > type->version
-                ? -REEVE_ERROR_STORE_VERSION
-                : load_array(type, object.via.array.ptr + 1, object.via.array.size - 1, arena, ret_record);
-    }
-    msgpack_zone_destroy(&zone);
-    return r;
+    if (version > type->version)
+        return -REEVE_ERROR_STORE_VERSION;
+    memset(ret_record, 0, type->size);
+    const int r = load_array(type, &unpack, count - 1, arena, ret_record);
+    return r == 0 && unpack.at != unpack.end ? -REEVE_ERROR_STORE_DAMAGED : r;
 }
 
 /* ---- Wire form, out ---- */

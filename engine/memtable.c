@@ -115,8 +115,8 @@ struct memtable_node *memtable_find(const struct memtable *memtable, enum store_
 {
     const uint32_t hash = hash_of(table, key, size);
     struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, hash), memory_order_acquire);
-    while (node && (node->hash != hash || node->table != table || node->key_size != size ||
-                    memcmp(node->key, key, size) != 0))
+    while (node &&
+           (node->hash != hash || node->table != table || node->key_size != size || memcmp(node->key, key, size) != 0))
         node = atomic_load_explicit(&node->hash_next, memory_order_acquire);
     return node;
 }

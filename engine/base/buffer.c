@@ -47,6 +47,16 @@ void buffer_append(struct buffer *buffer, const void *data, size_t size)
 int buffer_write(void *data, const char *bytes, size_t size)
 {
     struct buffer *buffer = data;
-    buffer_append(buffer, bytes, size);
-    return buffer->failed ? -1 : 0;
+    if (buffer->failed || buffer->capacity - buffer->size < size) {
+        buffer_append(buffer, bytes, size);
+        return buffer->failed ? -1 : 0;
+    }
+    /* Most of what a packer writes is a byte or two. */
+    char *room = buffer->data + buffer->size;
+    if (size == 1)
+        *room = *bytes;
+    else if (size)
+        memcpy(room, bytes, size);
+    buffer->size += size;
+    return 0;
 }

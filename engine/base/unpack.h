@@ -1,0 +1,103 @@
+/* Reading MessagePack value by value, where it is known what has to come: no tree, no allocation. Each returns false
+ * where something else comes, or nothing as a whole; then it is not known where the reader stands. Text and bytes
+ * point into what is read. For what the engine itself has written; what comes from outside is msgpack-c's. */
+#ifndef REEVE_BASE_UNPACK_H
+#define REEVE_BASE_UNPACK_H
+
+#include <reeve.h>
+#include <string.h>
+
+struct unpack {
+    const uint8_t *at, *end;
+};
+
+/* A big-endian number of so many bytes. */
+static inline bool unpack_number(struct unpack *unpack, size_t size, uint64_t *ret_value)
+{
+    uint64_t value = 0;
+    if ((size_t)(unpack->end - unpack->at) < size)
+        return false;
+    for (size_t i = 0; i < size; i++)
+        value = value << 8 | unpack->at[i];
+    unpack->at += size;
+    *ret_value = value;
+    return true;
+}
+
+static inline bool unpack_nil(struct unpack *unpack)
+{
+    if (unpack->at == unpack->end || *unpack->at != 0xc0)
+        return false;
+    unpack->at++;
+    return true;
+}
+
+static inline bool unpack_bool(struct unpack *unpack, bool *ret_value)
+{
+    if (unpack->at == unpack->end || (*unpack->at & 0xfe) != 0xc2)
+        return false;
+    *ret_value = *unpack->at++ & 1;
+    return true;
+}
+
+static inline bool unpack_u64(struct unpack *unpack, uint64_t *ret_value)
+{
+    if (unpack->at == unpack->end)
+        return false;
+    const uint8_t head = *unpack->at++;
+    if (head < 0x80) {
+        *ret_value = head;
+        return true;
+    }
+    return head >= 0xcc && head <= 0xcf && unpack_number(unpack, (size_t)1 << (head - 0xcc), ret_value);
+}
+
+/* So many bytes from here. */
+static inline bool unpack_body(struct unpack *unpack, uint64_t size, struct reeve_str *ret_bytes)
+{
+    if ((uint64_t)(unpack->end - unpack->at) < size)
+        return false;
+    *ret_bytes = (struct reeve_str){(const char *)unpack->at, (size_t)size};
+    unpack->at += size;
+    return true;
+}
+
+static inline bool unpack_str(struct unpack *unpack, struct reeve_str *ret_text)
+{
+    uint64_t size;
+    if (unpack->at == unpack->end)
+        return false;
+    const uint8_t head = *unpack->at++;
+    if ((head & 0xe0) == 0xa0)
+        size = head & 0x1f;
+    else if (head < 0xd9 || head > 0xdb || !unpack_number(unpack, (size_t)1 << (head - 0xd9), &size))
+        return false;
+    return unpack_body(unpack, size, ret_text);
+}
+
+static inline bool unpack_bin(struct unpack *unpack, struct reeve_str *ret_bytes)
+{
+    uint64_t size;
+    if (unpack->at == unpack->end)
+        return false;
+    const uint8_t head = *unpack->at++;
+    return head >= 0xc4 && head <= 0xc6 && unpack_number(unpack, (size_t)1 << (head - 0xc4), &size) &&
+           unpack_body(unpack, size, ret_bytes);
+}
+
+/* Never more items than there are bytes left. */
+static inline bool unpack_array(struct unpack *unpack, uint64_t *ret_count)
+{
+    uint64_t count;
+    if (unpack->at == unpack->end)
+        return false;
+    const uint8_t head = *unpack->at++;
+    if ((head & 0xf0) == 0x90)
+        count = head & 0x0f;
+    else if (head < 0xdc || head > 0xdd || !unpack_number(unpack, (size_t)2 << (head - 0xdc), &count))
+        return false;
+    *ret_count = count;
+    return count <= (uint64_t)(unpack->end - unpack->at);
+}
+
+#endif
