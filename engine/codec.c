@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/pack.h"
 #include "base/scan.h"
 #include "base/unpack.h"
 
@@ -93,55 +94,52 @@ bool codec_null(const void *params, const struct field *field)
 
 /* ---- Stored form ---- */
 
-static void store_array(const struct record_type *type, const void *record, unsigned version, msgpack_packer *packer);
+static void store_array(const struct record_type *type, const void *record, unsigned version, struct buffer *out);
 
-static void store_value(const struct field *field, const void *record, msgpack_packer *packer)
+static void store_list(const struct field *field, const struct any_list *list, struct buffer *out)
+{
+    pack_array(out, list->count);
+    for (size_t i = 0; i < list->count; i++)
+        store_array(field->record, (const char *)list->items + i * field->record->size, 0, out);
+}
+
+static inline void store_value(const struct field *field, const void *record, struct buffer *out)
 {
     const void *value = at(record, field);
+    const struct reeve_str *text = value;
     switch (field->kind) {
     case FIELD_BOOL:
-        msgpack_pack_true(packer);
+        pack_true(out);
         break;
     case FIELD_U64:
     case FIELD_TIME:
     case FIELD_STAMP:
     case FIELD_WORDS:
-        msgpack_pack_uint64(packer, get_u64(record, field));
+        pack_u64(out, get_u64(record, field));
         break;
     case FIELD_UUID:
-        msgpack_pack_bin(packer, sizeof(struct reeve_uuid));
-        msgpack_pack_bin_body(packer, value, sizeof(struct reeve_uuid));
+        pack_bin(out, value, sizeof(struct reeve_uuid));
         break;
-    case FIELD_STR: {
-        const struct reeve_str *text = value;
-        msgpack_pack_str(packer, text->size);
-        msgpack_pack_str_body(packer, text->data, text->size);
+    case FIELD_STR:
+        pack_str(out, text->data, text->size);
         break;
-    }
-    case FIELD_BIN: {
-        const struct reeve_str *bytes = value;
-        msgpack_pack_bin(packer, bytes->size);
-        msgpack_pack_bin_body(packer, bytes->data, bytes->size);
+    case FIELD_BIN:
+        pack_bin(out, text->data, text->size);
         break;
-    }
     case FIELD_ENUM:
-        msgpack_pack_uint64(packer, get_enum(record, field));
+        pack_u64(out, get_enum(record, field));
         break;
     case FIELD_OBJ:
-        store_array(field->record, value, 0, packer);
+        store_array(field->record, value, 0, out);
         break;
-    case FIELD_LIST: {
-        const struct any_list *list = value;
-        msgpack_pack_array(packer, list->count);
-        for (size_t i = 0; i < list->count; i++)
-            store_array(field->record, (const char *)list->items + i * field->record->size, 0, packer);
+    case FIELD_LIST:
+        store_list(field, value, out);
         break;
-    }
     }
 }
 
 /* Version 0: a record inside another one, without a version of its own. */
-static void store_array(const struct record_type *type, const void *record, unsigned version, msgpack_packer *packer)
+static void store_array(const struct record_type *type, const void *record, unsigned version, struct buffer *out)
 {
     unsigned last = 0;
     uint64_t present = 0;
@@ -152,26 +150,22 @@ static void store_array(const struct record_type *type, const void *record, unsi
         last = field->tag;
         present |= UINT64_C(1) << i;
     }
-    msgpack_pack_array(packer, last + (version ? 1 : 0));
+    pack_array(out, last + (version ? 1 : 0));
     if (version)
-        msgpack_pack_uint64(packer, version);
+        pack_u64(out, version);
     unsigned tag = 1;
-    for (unsigned i = 0; i < type->count && tag <= last; i++) {
-        const struct field *field = &type->fields[i];
-        if (!(present & UINT64_C(1) << i))
-            continue;
+    for (; present; present &= present - 1) {
+        const struct field *field = &type->fields[__builtin_ctzll(present)];
         for (; tag < field->tag; tag++)
-            msgpack_pack_nil(packer);
-        store_value(field, record, packer);
+            pack_nil(out);
+        store_value(field, record, out);
         tag++;
     }
 }
 
 void codec_encode_stored(const struct record_type *type, const void *record, struct buffer *out)
 {
-    msgpack_packer packer;
-    msgpack_packer_init(&packer, out, buffer_write);
-    store_array(type, record, type->version, &packer);
+    store_array(type, record, type->version, out);
 }
 
 static int load_array(const struct record_type *type, struct unpack *unpack, uint64_t count, struct arena *arena,
