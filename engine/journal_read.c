@@ -184,13 +184,14 @@ static int read_segment(struct scan *scan, unsigned number, const char *path, in
 static int keep_file(struct scan *scan, unsigned number, int fd)
 {
     int *files = realloc(scan->files, (number + 1) * sizeof *files);
-    scan->files = files ? files : scan->files;
-    struct journal_segment *segments = realloc(scan->segments, (number + 1) * sizeof *segments);
-    scan->segments = segments ? segments : scan->segments;
-    if (!files || !segments) {
+    if (files)
+        scan->files = files;
+    struct journal_segment *segments = files ? realloc(scan->segments, (number + 1) * sizeof *segments) : NULL;
+    if (!segments) {
         close(fd);
         return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
     }
+    scan->segments = segments;
     scan->files[number] = fd;
     scan->segments[number] = (struct journal_segment){0};
     scan->segment_count = number;

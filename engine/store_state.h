@@ -7,7 +7,7 @@
 
 #include "base/buffer.h"
 #include "journal.h"
-#include "view.h"
+#include "store_view.h"
 
 #define STORE_SEALED_MAX 8
 #define STORE_HINTS 4

@@ -1,4 +1,4 @@
-#include "view.h"
+#include "store_view.h"
 
 bool view_get(struct store_view *view, enum store_table table, const struct store_key *key, struct reeve_str *ret_value)
 {

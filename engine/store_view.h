@@ -1,6 +1,6 @@
 /* The levels of the store as one. */
-#ifndef REEVE_VIEW_H
-#define REEVE_VIEW_H
+#ifndef REEVE_STORE_VIEW_H
+#define REEVE_STORE_VIEW_H
 
 #include "memtable.h"
 #include "store.h"
