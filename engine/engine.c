@@ -194,10 +194,26 @@ static void count_batch(struct reeve_engine *engine, const struct batch *batch)
         stats->batch_largest = inputs;
 }
 
+/* Commands go on without checkpoints, for as long as there is room. */
+static void tell_of_checkpoints(struct reeve_engine *engine, bool failing)
+{
+    char reason[256];
+    if (failing == engine->checkpoints_fail)
+        return;
+    engine->checkpoints_fail = failing;
+    store_checkpoint_failure(engine->store, reason);
+    if (failing)
+        core_log(&engine->core, REEVE_LOG_WARNING,
+                 "a checkpoint failed and is tried again, the journal grows meanwhile: %s", reason);
+    else
+        core_log(&engine->core, REEVE_LOG_INFO, "checkpoints succeed again");
+}
+
 static void publish_stats(struct reeve_engine *engine)
 {
     struct store_stats store;
     store_get_stats(engine->store, &store);
+    tell_of_checkpoints(engine, store.checkpoint_failing);
     struct reeve_stats *stats = &engine->core.stats;
     stats->store_puts = store.puts;
     stats->store_deletes = store.deletes;
@@ -335,32 +351,17 @@ static void run_batch(struct reeve_engine *engine)
     settle(engine);
 }
 
-static void tell_of_checkpoints(struct reeve_engine *engine)
-{
-    const uint64_t failures = engine->core.stats.checkpoint_failures;
-    char reason[256];
-    if (failures == engine->checkpoint_failures)
-        return;
-    store_checkpoint_failure(engine->store, reason);
-    if (engine->checkpoint_failures == 0 || reason[0] == '\0')
-        core_log(&engine->core, REEVE_LOG_WARNING,
-                 "a checkpoint failed and is tried again, the journal grows meanwhile: %s",
-                 reason[0] ? reason : "it has succeeded by now");
-    engine->checkpoint_failures = failures;
-}
-
 /* One turn of the engine. */
 static void run_turn(struct reeve_engine *engine)
 {
     settle(engine);
     take_reload(engine);
-    tell_of_checkpoints(engine);
-    if (!engine->due && !engine->kept_reports && inbox_is_empty(&engine->inbox))
-        return;
-    /* The next batch grows while two are on their way; it is woken when one has come home. */
-    if (engine->unsettled_count >= UNSETTLED_MAX || store_room(engine->store) == STORE_WAIT)
-        return;
-    run_batch(engine);
+    const bool idle = !engine->due && !engine->kept_reports && inbox_is_empty(&engine->inbox);
+    /* The next batch grows while two are on their way; who woke the engine when one has come home does so again. */
+    if (idle || engine->unsettled_count >= UNSETTLED_MAX || store_room(engine->store) == STORE_WAIT)
+        publish_stats(engine);
+    else
+        run_batch(engine);
 }
 
 static void on_timer(uv_timer_t *timer)

@@ -59,8 +59,7 @@ struct reeve_engine {
     struct batch *unsettled_first, *unsettled_last; /* on their way to disk, in order */
     unsigned unsettled_count;
     bool due; /* a timer has fired, or something else is to be looked at */
-    bool failing;
-    uint64_t checkpoint_failures; /* that have been told */
+    bool failing, checkpoints_fail;
     uv_loop_t loop;
     uv_async_t wake;
     uv_timer_t timer;

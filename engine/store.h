@@ -33,6 +33,7 @@ struct store_stats {
     uint64_t journal_held_bytes, journal_file_bytes; /* of files with what the database does not have; of all */
     uint64_t table_bytes;
     uint64_t checkpoints, checkpoint_failures, checkpoint_puts, checkpoint_ns, checkpoint_lag; /* batches behind */
+    bool checkpoint_failing;
     uint64_t map_bytes, map_used_bytes;
 };
 

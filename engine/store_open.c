@@ -364,6 +364,7 @@ void store_get_stats(struct store *store, struct store_stats *ret_stats)
     struct journal_stats journal = {0};
     pthread_mutex_lock(&store->lock);
     *ret_stats = store->stats;
+    ret_stats->checkpoint_failing = store->checkpoint_failure[0] != '\0';
     ret_stats->checkpoint_lag = store->durable - store->checkpoint_sequence;
     ret_stats->table_bytes = atomic_load(&store->active->bytes);
     if (store->frozen)
