@@ -25,15 +25,30 @@ void core_log(struct core *core, enum reeve_log_level level, const char *format,
     core->hooks.log(core->hooks.arg, level, line);
 }
 
-void core_random(struct core *core, void *bytes, size_t size)
+/* Bytes number so and so of those that follow from the batch's seed. */
+static void expand(const struct core *core, uint32_t number, void *bytes, size_t size)
 {
     uint8_t seed[CORE_SEED_SIZE];
-    uint32_t counter = ++core->random_used;
     memcpy(seed, core->seed, sizeof seed);
-    for (size_t i = 0; i < sizeof counter; i++)
-        seed[i] ^= ((uint8_t *)&counter)[i];
+    for (size_t i = 0; i < sizeof number; i++)
+        seed[i] ^= ((uint8_t *)&number)[i];
     randombytes_buf_deterministic(bytes, size, seed);
     sodium_memzero(seed, sizeof seed);
+}
+
+void core_random(struct core *core, void *bytes, size_t size)
+{
+    if (size > sizeof core->random) {
+        expand(core, ++core->random_used, bytes, size);
+        return;
+    }
+    if (core->random_left < size) {
+        expand(core, ++core->random_used, core->random, sizeof core->random);
+        core->random_left = sizeof core->random;
+    }
+    core->random_left -= size;
+    memcpy(bytes, core->random + core->random_left, size);
+    sodium_memzero(core->random + core->random_left, size); /* it may be a password by now */
 }
 
 struct reeve_uuid core_new_id(struct core *core)
@@ -259,6 +274,7 @@ int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t
     core->mono_ms = mono_ms;
     memcpy(core->seed, seed, CORE_SEED_SIZE);
     core->random_used = 0;
+    core->random_left = 0;
     core->next = core->sealed;
     core->state_counts_changed = false;
     core->keys_changed = false;

@@ -111,6 +111,8 @@ struct core {
     uint64_t now_ms, mono_ms;
     uint8_t seed[CORE_SEED_SIZE];
     uint32_t random_used;
+    uint8_t random[512]; /* made at once: an id needs ten of them */
+    size_t random_left;
     struct core_counters next; /* `sealed`, with this batch */
     bool state_counts_changed, keys_changed;
     struct action *actions_first, *actions_last; /* to do once this batch is durable */
