@@ -464,12 +464,13 @@ def test_an_adopted_program_is_ended_when_its_operation_is_given_up(stage):
     stage.assert_nothing_left()
 
 
-def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs(stage):
+def leave_unwanted(stage):
+    """A backup that is deaf to SIGTERM runs, of a service that is to be stopped, and the daemon that finds both has known
+    neither. Returns the service and the program."""
     service = stage.tenant.running()
     stage.will("backup", "deaf")
     stage.rpc.call("backup.create", **stage.tenant.of(service))
     program = stage.wait_started()
-    ended = os.pidfd_open(program)
     own = list(stage.daemon.arguments)
     stage.daemon.kill()
     stage.daemon.arguments[stage.daemon.arguments.index("--provisioner") + 1] = "none"
@@ -478,9 +479,29 @@ def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs
     assert stage.daemon.stop() == 0 and status_of(program)
     stage.daemon.arguments = own
     stage.again(kill=False)
+    return service, program
+
+
+def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs(stage):
+    service, program = leave_unwanted(stage)
+    ended = os.pidfd_open(program)
     stage.tenant.wait_state(service, "stopped")
-    wait_process(ended)
+    assert select.select([ended], [], [], 0)[0], "they ran at the same time"
+    os.close(ended)
     assert "is not wanted any more" in stage.daemon.log()
+    assert len(stage.ran("stop")) == 1 and not stage.events(service, "service_retry")
+    stage.assert_nothing_left()
+
+
+def test_the_deadline_holds_for_what_waits_for_an_earlier_run(daemon_factory):
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "1000", "--backup.operation-timeout-ms", "60000")
+    service, program = leave_unwanted(stage)
+    number = stage.rpc.call("event.watch", {"from": 1, "serviceId": service["id"]})["watch"]
+    events = stage.rpc.wait_event(lambda event: event["type"] == "service_retry", SECONDS, number)
+    assert events[-1]["code"] == "timeout" and not stage.ran("stop")
+    os.kill(program, signal.SIGKILL)
+    stage.tenant.wait_state(service, "stopped")
+    assert len(stage.ran("stop")) == 1
     stage.assert_nothing_left()
 
 
