@@ -457,10 +457,31 @@ static void on_start(void *arg, struct reeve_task *task)
         begin(exec, task, uv_now(exec->loop));
 }
 
+/* What an earlier daemon has started may end without a trace: it waits for that daemon's word before it does anything.
+ * As where it has ended before it was looked for, that is no attempt. */
+static bool run_again(struct run *run)
+{
+    struct exec *exec = run->exec;
+    struct reeve_task *task = run->task;
+    const uint64_t asked_ms = run->asked_ms;
+    struct answer answer;
+    if (run->is_child || !task)
+        return false;
+    answer_read(&answer, run->directory);
+    answer_free(&answer);
+    if (!answer.lost)
+        return false;
+    say_of(run, REEVE_LOG_INFO, "ended without a result: run again");
+    task->data = NULL;
+    discard(run);
+    begin(exec, task, asked_ms);
+    return true;
+}
+
 static void on_ended(struct run *run)
 {
     struct exec *exec = run->exec;
-    if (run->asked && !run->reported)
+    if (run->asked && !run->reported && !run_again(run))
         report_end(run);
     start_waiting(exec);
     reap_orphans(exec);

@@ -505,6 +505,31 @@ def test_the_deadline_holds_for_what_waits_for_an_earlier_run(daemon_factory):
     stage.assert_nothing_left()
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_adopted_program_that_ends_without_a_result_runs_again(stage, operation):
+    wait_done = begin(stage, operation)
+    wrapper, pid = stage.wrapper()
+    stage.again()
+    deadline = time.monotonic() + SECONDS
+    while "still runs: adopted" not in stage.daemon.log():
+        assert time.monotonic() < deadline, stage.daemon.log()
+        stage.rpc.call("hello")
+    os.kill(pid, signal.SIGKILL)
+    wait_process(wrapper)
+    wait_done()
+    first, second = stage.ran(operation)
+    assert first == second, "that was no attempt"
+    assert not [event for event in stage.rpc.call("event.list")["items"] if event["type"].endswith("_retry")]
+    stage.assert_nothing_left()
+
+
+def test_what_watches_a_program_does_nothing_without_the_word_of_its_daemon(tmp_path):
+    """As where the daemon dies before it has written down who that is."""
+    command = [BINARY, "exec-run", "1000", "/usr/bin/touch", "ran"]
+    assert subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=SECONDS).returncode == 0
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("seed", [int(os.environ.get("SEED", "20261123"))])
 def test_daemons_that_are_killed_at_any_moment(daemon_factory, seed):
     print(f"SEED={seed}")
