@@ -587,6 +587,20 @@ def test_orphans_are_reaped_and_strays_are_killed(stage):
     assert status_of(left) is None
 
 
+def test_the_end_of_a_program_is_that_of_its_whole_group(stage):
+    stage.will("provision", "heavy")
+    service = stage.tenant.create()
+    # A gate whose writer stays: what waits there does not end by itself.
+    gate = os.open(stage.control / "gate", os.O_RDWR)
+    left = os.pidfd_open(stage.wait_started())
+    stage.open_gate("going")
+    stage.tenant.wait_state(service, "running")
+    assert select.select([left], [], [], 0)[0], "it has outlived its program"
+    os.close(left)
+    os.close(gate)
+    stage.assert_nothing_left()
+
+
 # Progress and logs
 
 
