@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_lock.h"
 #include "error.h"
 #include "store_state.h"
 
@@ -20,6 +22,7 @@
 #define MAP_BYTES (UINT64_C(64) << 20)
 #define LOOKS_MAX 5 /* at a store that changes meanwhile */
 #define CHANGE_HEAD_SIZE 8
+#define LOCK_PATIENCE_MS 1000 /* with what is left of an owner that was killed */
 
 static int fail(struct reeve_error *ret_error, int error, const char *what, const char *path)
 {
@@ -45,10 +48,10 @@ static int lock_directory(struct store *store, struct reeve_error *ret_error)
     if (store->lock_fd < 0)
         return fail(ret_error, errno, "cannot open", path);
     char text[32] = "";
-    if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        const ssize_t size = pread(store->lock_fd, text, sizeof text - 1, 0);
-        if (size > 0)
-            text[strcspn(text, "\n")] = '\0';
+    if (pread(store->lock_fd, text, sizeof text - 1, 0) > 0)
+        text[strcspn(text, "\n")] = '\0';
+    const pid_t owner = (pid_t)strtol(text, NULL, 10);
+    if (file_lock(store->lock_fd, owner > 0 && kill(owner, 0) != 0 && errno == ESRCH ? LOCK_PATIENCE_MS : 0) != 0) {
         return error_set(ret_error, REEVE_ERROR_STORE_LOCKED, NULL, "%s is open in another engine (process %s)",
                          store->directory, text[0] ? text : "unknown");
     }

@@ -262,6 +262,7 @@ void answer_read(struct answer *answer, const char *run_directory)
     *answer = (struct answer){.exit_code = -1, .end = "no result"};
     files_path(path, "%s/" RUN_RESULT, run_directory);
     json_t *result = files_read_json(path);
+    answer->lost = !result;
     describe_end(answer, result);
     take(answer, result, run_directory);
     json_decref(result);

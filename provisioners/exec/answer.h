@@ -14,6 +14,7 @@ struct answer {
     struct reeve_outcome outcome; /* points into what follows */
     char end[80];                 /* for people and logs: "exit code 75", "signal 9 (Killed)" */
     int exit_code;                /* -1: it did not end by itself */
+    bool lost;                    /* there is no result */
     json_t *json;                 /* what it printed; NULL: nothing that can be read */
     char *handle;
     char code[64], message[512];

@@ -131,7 +131,6 @@ static json_t *request(const struct check *check, const struct subject *subject,
         .operation_id = *operation_id,
         .kind = kind,
         .attempt = attempt,
-        .timeout_ms = check->timeout_ms,
         .desired = subject->service.desired,
         .organization_id = subject->service.organization_id,
         .service_id = subject->service.id,
@@ -139,7 +138,7 @@ static json_t *request(const struct check *check, const struct subject *subject,
         .service = deletes_backup ? NULL : &subject->service,
         .backup = deletes_backup || restores || kind == REEVE_OPERATION_KIND_BACKUP ? &subject->backup : NULL,
     };
-    return request_of(&task);
+    return request_of(&task, check->timeout_ms);
 }
 
 static void run_json(struct check *check, const char *operation, const json_t *json,

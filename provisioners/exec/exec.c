@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "answer.h"
+#include "base/file_lock.h"
 #include "describe.h"
 #include "files.h"
 #include "health.h"
@@ -20,7 +20,6 @@
 #include "run.h"
 
 #define TICK_MS 500
-#define BUSY_RETRY_MS 1000 /* until an operation whose forerunner is being ended is tried again */
 
 struct exec {
     struct exec_config config;
@@ -76,6 +75,8 @@ const struct counter_type exec_counters[] = {
 };
 const unsigned exec_counters_count = sizeof exec_counters / sizeof exec_counters[0];
 
+static const struct reeve_outcome outcome_cancelled = {.status = REEVE_OUTCOME_STATUS_CANCELLED};
+
 /* ---- What becomes of a run ---- */
 
 static void keep_log(struct run *run, const char *end)
@@ -125,12 +126,18 @@ static void report_problem(struct run *run)
         .status = strcmp(run->code, "unsupported") == 0 ? REEVE_OUTCOME_STATUS_FAILED : REEVE_OUTCOME_STATUS_RETRY,
         .code = reeve_str(run->code),
         .message = reeve_str(run->problem),
-        .retry_after_ms = strcmp(run->code, "busy") == 0 ? BUSY_RETRY_MS : 0,
     };
     if (report(run, &outcome)) {
         say_of(run, REEVE_LOG_WARNING, run->problem);
         run_free(run);
     }
+}
+
+/* It was taken back while it waited: there is nothing to end. */
+static void report_unstarted(struct run *run)
+{
+    if (report(run, &outcome_cancelled))
+        run_free(run);
 }
 
 /* Written down before the engine is told: were we to die between the two, the next daemon knows it. */
@@ -161,7 +168,6 @@ static void note_process(const struct run *run, const struct answer *answer)
 
 static void report_end(struct run *run)
 {
-    static const struct reeve_outcome cancelled = {.status = REEVE_OUTCOME_STATUS_CANCELLED};
     struct answer answer;
     answer_read(&answer, run->directory);
     if (!run->cancelled)
@@ -170,7 +176,7 @@ static void report_end(struct run *run)
         run->exec->on_outcome(run->exec->outcome_arg, &run->owner.organization_id, &run->owner.service_id, run->kind,
                               &answer.outcome);
     const bool done = answer.outcome.status == REEVE_OUTCOME_STATUS_DONE;
-    if (report(run, run->cancelled ? &cancelled : &answer.outcome)) {
+    if (report(run, run->cancelled ? &outcome_cancelled : &answer.outcome)) {
         keep_log(run, run->cancelled ? "cancelled" : answer.end);
         say_of(run, done || run->cancelled ? REEVE_LOG_DEBUG : REEVE_LOG_WARNING,
                run->cancelled ? "cancelled"
@@ -178,16 +184,6 @@ static void report_end(struct run *run)
                               : answer.message);
     }
     answer_free(&answer);
-}
-
-static void reap_orphans(struct exec *exec);
-
-static void on_ended(struct run *run)
-{
-    struct exec *exec = run->exec;
-    if (run->asked && !run->reported)
-        report_end(run);
-    reap_orphans(exec);
 }
 
 static bool take_attempt(void *arg, const void *record)
@@ -212,6 +208,83 @@ static bool is_over(const struct run *run)
     return r == -REEVE_ERROR_NOT_FOUND || attempt > run->attempt;
 }
 
+/* An earlier daemon has started it, and the engine will not ask for it any more. */
+static void end_if_unwanted(struct run *run)
+{
+    if (run->asked || run->cancelled || !is_over(run))
+        return;
+    say_of(run, REEVE_LOG_WARNING, "still runs, but is not wanted any more: ending it");
+    run->cancelled = true;
+    run_end(run, run->exec->loop);
+}
+
+/* ---- Starting, once nothing of the same service runs any more ---- */
+
+static bool is_same(const struct reeve_uuid *a, const struct reeve_uuid *b)
+{
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* While a daemon lives the engine asks for one operation of a service at a time; what an earlier daemon has started it
+ * knows nothing of. What deletes backups does not stand in the way of others. */
+static bool must_wait(const struct run *run)
+{
+    const struct link *runs = &run->exec->runs;
+    bool blocked = false;
+    for (const struct link *at = runs->next; at != runs; at = at->next) {
+        struct run *other = link_owner(at, struct run, link);
+        const bool same_service = is_same(&other->owner.service_id, &run->owner.service_id) &&
+                                  other->kind != REEVE_OPERATION_KIND_DELETE_BACKUP;
+        if (other == run || !other->alive ||
+            !(same_service || is_same(&other->owner.operation_id, &run->owner.operation_id)))
+            continue;
+        end_if_unwanted(other);
+        blocked = true;
+    }
+    return blocked;
+}
+
+static void on_ended(struct run *run);
+
+/* The engine counts from when it asked. */
+static uint64_t time_left_ms(const struct run *run)
+{
+    const uint64_t passed_ms = uv_now(run->exec->loop) - run->asked_ms;
+    return run->task->timeout_ms > passed_ms ? run->task->timeout_ms - passed_ms : 1;
+}
+
+static void start(struct run *run)
+{
+    struct exec *exec = run->exec;
+    const uint64_t timeout_ms = time_left_ms(run);
+    json_t *request = request_of(run->task, timeout_ms);
+    run->waiting = false;
+    run_start(run, exec->loop, &exec->config, reeve_operation_kind_name(run->kind), request, timeout_ms, on_ended);
+    json_decref(request);
+    if (run->code)
+        report_problem(run);
+}
+
+static void start_or_wait(struct run *run)
+{
+    if (!must_wait(run)) {
+        start(run);
+        return;
+    }
+    run->waiting = true;
+    say_of(run, REEVE_LOG_INFO, "waits until an earlier run for its service has ended");
+}
+
+static void start_waiting(struct exec *exec)
+{
+    for (struct link *at = exec->runs.next, *next; at != &exec->runs; at = next) {
+        struct run *run = link_owner(at, struct run, link);
+        next = at->next;
+        if (run->waiting && !run->cancelled && !must_wait(run))
+            start(run);
+    }
+}
+
 /* ---- From time to time ---- */
 
 static void tell_progress(struct run *run)
@@ -231,11 +304,10 @@ static void look_after(struct run *run)
     } else if (run->alive) {
         tell_progress(run);
         run_end_overdue(run, exec->loop);
-        if (!run->asked && !run->cancelled && is_over(run)) {
-            say_of(run, REEVE_LOG_WARNING, "still runs, but is not wanted any more: ending it");
-            run->cancelled = true;
-            run_end(run, exec->loop);
-        }
+        end_if_unwanted(run);
+    } else if (run->waiting) {
+        if (run->cancelled)
+            report_unstarted(run);
     } else if (run->asked && !run->reported) {
         report_end(run);
     } else if (is_over(run)) { /* until then its end would be asked for again after a crash */
@@ -252,6 +324,7 @@ static void on_tick(uv_timer_t *timer)
         next = at->next;
         look_after(link_owner(at, struct run, link));
     }
+    start_waiting(exec);
     if (!link_used(&exec->runs))
         uv_timer_stop(&exec->tick);
 }
@@ -303,30 +376,17 @@ static struct run *find(const struct exec *exec, const struct reeve_uuid *operat
 {
     for (struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
         struct run *run = link_owner(at, struct run, link);
-        if (!run->code && memcmp(&run->owner.operation_id, operation_id, sizeof *operation_id) == 0)
+        if (!run->code && is_same(&run->owner.operation_id, operation_id))
             return run;
     }
     return NULL;
 }
 
-/* Is a run of the same operation or service being ended? What deletes backups does not stand in the way of others. */
-static bool is_blocked(const struct exec *exec, const struct reeve_task *task)
-{
-    if (find(exec, &task->operation_id))
-        return true;
-    for (const struct link *at = exec->runs.next; at != &exec->runs; at = at->next) {
-        const struct run *run = link_owner(at, const struct run, link);
-        if (run->alive && run->cancelled && run->kind != REEVE_OPERATION_KIND_DELETE_BACKUP &&
-            memcmp(&run->owner.service_id, &task->service_id, sizeof task->service_id) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void attach(struct run *run, struct reeve_task *task)
+static void attach(struct run *run, struct reeve_task *task, uint64_t asked_ms)
 {
     run->task = task;
     run->asked = true;
+    run->asked_ms = asked_ms;
     run->attempt = task->attempt;
     task->data = run;
 }
@@ -336,23 +396,22 @@ static bool has_result(const struct run *run, const struct reeve_task *task)
 {
     struct answer answer;
     answer_read(&answer, run->directory);
-    const enum reeve_outcome_status status = answer.outcome.status;
-    const bool retry = status == REEVE_OUTCOME_STATUS_RETRY;
-    const bool lost = retry && strcmp(answer.code, "lost") == 0;
+    const bool retry = answer.outcome.status == REEVE_OUTCOME_STATUS_RETRY;
     answer_free(&answer);
-    return !lost && (!retry || run->attempt == task->attempt);
+    return !answer.lost && (!retry || run->attempt == task->attempt);
 }
 
 /* True: nothing is to be started, what there is of it does. */
 static bool take_over(struct run *run, struct reeve_task *task)
 {
+    const uint64_t now_ms = uv_now(run->exec->loop);
     if (run->alive && !run->cancelled) {
-        attach(run, task);
+        attach(run, task, now_ms);
         say_of(run, REEVE_LOG_INFO, "still runs: adopted");
         return true;
     }
     if (!run->alive && !run->asked && !run->cancelled && has_result(run, task)) {
-        attach(run, task);
+        attach(run, task, now_ms);
         say_of(run, REEVE_LOG_INFO, "has ended meanwhile: its result is taken over");
         report_end(run);
         return true;
@@ -374,30 +433,58 @@ __attribute__((format(printf, 3, 4))) static void fail(struct run *run, const ch
     run->code = code;
 }
 
+static void begin(struct exec *exec, struct reeve_task *task, uint64_t asked_ms)
+{
+    const struct log_owner owner = {task->organization_id, task->service_id, task->operation_id};
+    struct run *run = run_new(exec, &owner, task->kind, task->attempt);
+    if (!run)
+        return; /* hangs; the engine's deadline sees to it */
+    attach(run, task, asked_ms);
+    add(exec, run);
+    if (exec->description.operations & 1U << task->kind) {
+        start_or_wait(run);
+    } else {
+        fail(run, "unsupported", "%s does not do %s", exec->description.name, reeve_operation_kind_name(task->kind));
+        report_problem(run);
+    }
+}
+
 static void on_start(void *arg, struct reeve_task *task)
 {
     struct exec *exec = arg;
     struct run *run = find(exec, &task->operation_id);
-    if (run && take_over(run, task))
-        return;
-    const bool blocked = is_blocked(exec, task);
-    const struct log_owner owner = {task->organization_id, task->service_id, task->operation_id};
-    run = run_new(exec, &owner, task->kind, task->attempt);
-    if (!run)
-        return; /* hangs; the engine's deadline sees to it */
-    attach(run, task);
-    json_t *request = request_of(task);
-    if (blocked)
-        fail(run, "busy", "an earlier run for this service is still being ended");
-    else if (!(exec->description.operations & 1U << task->kind))
-        fail(run, "unsupported", "%s does not do %s", exec->description.name, reeve_operation_kind_name(task->kind));
-    else
-        run_start(run, exec->loop, &exec->config, reeve_operation_kind_name(task->kind), request, task->timeout_ms,
-                  on_ended);
-    json_decref(request);
-    add(exec, run);
-    if (run->code)
-        report_problem(run);
+    if (!run || !take_over(run, task))
+        begin(exec, task, uv_now(exec->loop));
+}
+
+/* What an earlier daemon has started may end without a trace: it waits for that daemon's word before it does anything.
+ * As where it has ended before it was looked for, that is no attempt. */
+static bool run_again(struct run *run)
+{
+    struct exec *exec = run->exec;
+    struct reeve_task *task = run->task;
+    const uint64_t asked_ms = run->asked_ms;
+    struct answer answer;
+    if (run->is_child || !task)
+        return false;
+    answer_read(&answer, run->directory);
+    answer_free(&answer);
+    if (!answer.lost)
+        return false;
+    say_of(run, REEVE_LOG_INFO, "ended without a result: run again");
+    task->data = NULL;
+    discard(run);
+    begin(exec, task, asked_ms);
+    return true;
+}
+
+static void on_ended(struct run *run)
+{
+    struct exec *exec = run->exec;
+    if (run->asked && !run->reported && !run_again(run))
+        report_end(run);
+    start_waiting(exec);
+    reap_orphans(exec);
 }
 
 static void on_cancel(void *arg, struct reeve_task *task)
@@ -409,7 +496,9 @@ static void on_cancel(void *arg, struct reeve_task *task)
     run->task = NULL;
     run->cancelled = true;
     task->data = NULL;
-    if (run->alive)
+    if (run->waiting)
+        report_unstarted(run);
+    else if (run->alive)
         run_end(run, exec->loop);
 }
 
@@ -427,6 +516,8 @@ static int refuse(struct reeve_error *ret_error, const char *problem, const char
     return -REEVE_ERROR_STORE_ACCESS;
 }
 
+#define LOCK_PATIENCE_MS 1000 /* with what is left of a daemon that was killed */
+
 /* Two daemons with one state directory would end each other's programs. */
 static int lock_state(struct exec *exec, struct reeve_error *ret_error)
 {
@@ -435,7 +526,7 @@ static int lock_state(struct exec *exec, struct reeve_error *ret_error)
     exec->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (exec->lock < 0)
         return refuse(ret_error, path, strerror(errno));
-    if (flock(exec->lock, LOCK_EX | LOCK_NB) < 0)
+    if (file_lock(exec->lock, LOCK_PATIENCE_MS) < 0)
         return refuse(ret_error, exec->config.state, "another daemon uses this state directory");
     return 0;
 }
@@ -457,7 +548,7 @@ static void find_runs(struct exec *exec)
         if (run)
             add(exec, run);
         else
-            files_remove(path); /* nothing can have run in it */
+            files_remove(path); /* nothing can have run in it, or a look, which changes nothing */
         free(names[i]);
     }
     free(names);

@@ -324,14 +324,13 @@ static bool take_request(void *arg, const void *record)
     const struct reeve_service *service = record;
     struct reeve_task task = {.kind = REEVE_OPERATION_KIND_START,
                               .attempt = 1,
-                              .timeout_ms = LOOK_TIMEOUT_MS,
                               .organization_id = service->organization_id,
                               .service_id = service->id,
                               .desired = service->desired,
                               .service = service};
     json_t **ret_request = arg;
     uv_random(NULL, NULL, &task.operation_id, sizeof task.operation_id, 0, NULL);
-    *ret_request = request_of(&task);
+    *ret_request = request_of(&task, LOOK_TIMEOUT_MS);
     json_object_set_new(*ret_request, "operation", json_string("health"));
     return false;
 }

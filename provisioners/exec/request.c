@@ -160,7 +160,7 @@ static uint64_t wall_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-json_t *request_of(const struct reeve_task *task)
+json_t *request_of(const struct reeve_task *task, uint64_t timeout_ms)
 {
     const bool is_deletion = task->kind == REEVE_OPERATION_KIND_DELETE_BACKUP;
     const struct reeve_str handle = is_deletion && task->backup ? task->backup->handle
@@ -171,7 +171,7 @@ json_t *request_of(const struct reeve_task *task)
     json_object_set_new(json, "operation", word(reeve_operation_kind_name(task->kind)));
     json_object_set_new(json, "operationId", identity(&task->operation_id));
     json_object_set_new(json, "attempt", number(task->attempt));
-    json_object_set_new(json, "deadlineMs", number(wall_ms() + task->timeout_ms));
+    json_object_set_new(json, "deadlineMs", number(wall_ms() + timeout_ms));
     json_object_set_new(json, "organizationId", identity(&task->organization_id));
     json_object_set_new(json, "serviceId", identity(&task->service_id));
     json_object_set_new(json, "desired", number(task->desired));

@@ -8,7 +8,7 @@
 #define EXEC_API 1
 #define EXEC_MESSAGE_MAX 1048576
 
-/* NULL when out of memory. The caller owns it. */
-json_t *request_of(const struct reeve_task *task);
+/* timeout_ms: what is left of the task's. NULL when out of memory. The caller owns it. */
+json_t *request_of(const struct reeve_task *task, uint64_t timeout_ms);
 
 #endif

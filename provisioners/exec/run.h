@@ -17,7 +17,9 @@ struct run {
     uint64_t attempt;        /* by which the engine knows it, once it has asked; before, that of the directory */
     struct reeve_task *task; /* NULL: the engine has not asked for it yet, or has taken it back */
     bool asked, cancelled, reported, kept;
-    const char *code; /* it could not be run, and why: there is no process and no directory */
+    bool waiting;      /* for an earlier run to end: it has no process and no directory yet */
+    uint64_t asked_ms; /* loop time */
+    const char *code;  /* it could not be run, and why: there is no process and no directory */
     char problem[256];
     char *directory;
     int64_t progress_read; /* bytes of its progress that were told */

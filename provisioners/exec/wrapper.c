@@ -153,14 +153,26 @@ static struct timespec pause_of(const struct watch *watch)
     return (struct timespec){.tv_sec = (time_t)(left / 1000), .tv_nsec = (long)(left % 1000) * 1000000};
 }
 
-/* Returns the wait status. As long as the dead program is not reaped its number is its own, and so is its group. */
+/* Has the program ended? Others that have are reaped on the way: what the program's processes leave behind is ours as
+ * long as we are there. The program itself is left to be reaped later. */
+static bool has_ended(const struct watch *watch)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == watch->pid)
+            return true;
+        if (info.si_pid == 0)
+            return false;
+        waitpid(info.si_pid, NULL, WNOHANG);
+    }
+}
+
+/* Returns the wait status. As long as the dead program is not reaped its number is its own, and so is its group.
+ * Nothing of the group works on when this returns: who hears of the end may run the next program. */
 static int wait_for_end(struct watch *watch, const sigset_t *signals)
 {
     int status = 0;
-    for (;;) {
-        siginfo_t info = {0};
-        if (waitid(P_PID, (id_t)watch->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == watch->pid)
-            break;
+    while (!has_ended(watch)) {
         const struct timespec pause = pause_of(watch);
         const int number = sigtimedwait(signals, NULL, &pause);
         if (number == SIGTERM || number == SIGINT)
@@ -171,6 +183,8 @@ static int wait_for_end(struct watch *watch, const sigset_t *signals)
     }
     kill(-watch->pid, SIGKILL); /* what it left behind without a session of its own */
     waitpid(watch->pid, &status, 0);
+    while (waitpid(-watch->pid, NULL, 0) > 0)
+        ;
     return status;
 }
 
@@ -215,6 +229,7 @@ int wrapper_main(int argc, char **argv)
     if (read(STDIN_FILENO, &go, 1) != 1)
         return 0; /* the daemon died before it had written down who runs here */
     block_signals(&signals);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     struct watch watch = {.deadline_ms = now_ms() + strtoull(argv[1], NULL, 10), .kill_ms = NEVER};
     start(&watch, argv[2], argv[3]);
     const int status = watch.pid > 0 ? wait_for_end(&watch, &signals) : 0;

@@ -464,12 +464,13 @@ def test_an_adopted_program_is_ended_when_its_operation_is_given_up(stage):
     stage.assert_nothing_left()
 
 
-def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs(stage):
+def leave_unwanted(stage):
+    """A backup that is deaf to SIGTERM runs, of a service that is to be stopped, and the daemon that finds both has known
+    neither. Returns the service and the program."""
     service = stage.tenant.running()
     stage.will("backup", "deaf")
     stage.rpc.call("backup.create", **stage.tenant.of(service))
     program = stage.wait_started()
-    ended = os.pidfd_open(program)
     own = list(stage.daemon.arguments)
     stage.daemon.kill()
     stage.daemon.arguments[stage.daemon.arguments.index("--provisioner") + 1] = "none"
@@ -478,10 +479,55 @@ def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs
     assert stage.daemon.stop() == 0 and status_of(program)
     stage.daemon.arguments = own
     stage.again(kill=False)
+    return service, program
+
+
+def test_a_program_that_is_not_wanted_any_more_is_ended_before_the_next_one_runs(stage):
+    service, program = leave_unwanted(stage)
+    ended = os.pidfd_open(program)
     stage.tenant.wait_state(service, "stopped")
-    wait_process(ended)
+    assert select.select([ended], [], [], 0)[0], "they ran at the same time"
+    os.close(ended)
     assert "is not wanted any more" in stage.daemon.log()
+    assert len(stage.ran("stop")) == 1 and not stage.events(service, "service_retry")
     stage.assert_nothing_left()
+
+
+def test_the_deadline_holds_for_what_waits_for_an_earlier_run(daemon_factory):
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "1000", "--backup.operation-timeout-ms", "60000")
+    service, program = leave_unwanted(stage)
+    number = stage.rpc.call("event.watch", {"from": 1, "serviceId": service["id"]})["watch"]
+    events = stage.rpc.wait_event(lambda event: event["type"] == "service_retry", SECONDS, number)
+    assert events[-1]["code"] == "timeout" and not stage.ran("stop")
+    os.kill(program, signal.SIGKILL)
+    stage.tenant.wait_state(service, "stopped")
+    assert len(stage.ran("stop")) == 1
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_adopted_program_that_ends_without_a_result_runs_again(stage, operation):
+    wait_done = begin(stage, operation)
+    wrapper, pid = stage.wrapper()
+    stage.again()
+    deadline = time.monotonic() + SECONDS
+    while "still runs: adopted" not in stage.daemon.log():
+        assert time.monotonic() < deadline, stage.daemon.log()
+        stage.rpc.call("hello")
+    os.kill(pid, signal.SIGKILL)
+    wait_process(wrapper)
+    wait_done()
+    first, second = stage.ran(operation)
+    assert first == second, "that was no attempt"
+    assert not [event for event in stage.rpc.call("event.list")["items"] if event["type"].endswith("_retry")]
+    stage.assert_nothing_left()
+
+
+def test_what_watches_a_program_does_nothing_without_the_word_of_its_daemon(tmp_path):
+    """As where the daemon dies before it has written down who that is."""
+    command = [BINARY, "exec-run", "1000", "/usr/bin/touch", "ran"]
+    assert subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=SECONDS).returncode == 0
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("seed", [int(os.environ.get("SEED", "20261123"))])
@@ -539,6 +585,20 @@ def test_orphans_are_reaped_and_strays_are_killed(stage):
     stage.open_gate()
     stage.assert_nothing_left()
     assert status_of(left) is None
+
+
+def test_the_end_of_a_program_is_that_of_its_whole_group(stage):
+    stage.will("provision", "heavy")
+    service = stage.tenant.create()
+    # A gate whose writer stays: what waits there does not end by itself.
+    gate = os.open(stage.control / "gate", os.O_RDWR)
+    left = os.pidfd_open(stage.wait_started())
+    stage.open_gate("going")
+    stage.tenant.wait_state(service, "running")
+    assert select.select([left], [], [], 0)[0], "it has outlived its program"
+    os.close(left)
+    os.close(gate)
+    stage.assert_nothing_left()
 
 
 # Progress and logs
