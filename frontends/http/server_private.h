@@ -31,6 +31,10 @@ struct http_rates;
 struct http_listener {
     struct http_server *server;
     enum http_dialect dialect;
+    int fd; /* -1: not open */
+    uv_poll_t clients;
+    uint64_t connections;
+    struct http_connection *arriving; /* while libmicrohttpd is given it */
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
     bool poll_open, dirty;
@@ -66,6 +70,8 @@ struct http_server {
 
     struct http_listener *listeners;
     unsigned listeners_count;
+    int lobby_epoll;
+    uv_poll_t lobby;
     struct link heads, bodies; /* connections that are waited for, by deadline */
     struct link paused;        /* exchanges whose refusal is held back */
     struct link submitting;    /* exchanges whose command goes to the engine at the end of this turn */
@@ -90,6 +96,7 @@ struct http_connection {
     struct link phase;              /* in heads or bodies */
     uint64_t deadline_ms;
     int fd;
+    bool in_lobby, waiting;          /* not yet libmicrohttpd's; and in the lobby's epoll */
     char address[HTTP_ADDRESS_SIZE]; /* of the client, without its port */
     /* The last Authorization header that was good, as a keyed hash, and whose it was: most clients send the same again.
      */
@@ -192,6 +199,21 @@ struct http_exchange {
 __attribute__((format(printf, 3, 4))) void http_log(struct http_server *server, enum reeve_log_level level,
                                                     const char *format, ...);
 void http_random(struct http_server *server, void *bytes, size_t size);
+/* Counted, and with a deadline for its first head. NULL: out of memory. */
+struct http_connection *connection_new(struct http_listener *listener, int fd, const struct sockaddr *address);
+void connection_over(struct http_connection *connection);
+/* Let the timer run. */
+void server_tick(struct http_server *server);
+
+/* ---- lobby.c: clients whose first head is not whole yet ---- */
+
+/* Returns 0 or a negative errno. */
+int lobby_open(struct http_server *server);
+void lobby_listen(struct http_listener *listener, int fd);
+/* Take the next clients, where that was not possible until now. */
+void lobby_accept(struct http_listener *listener);
+/* Disconnect one of them. */
+void lobby_drop(struct http_connection *connection);
 
 /* ---- exchange.c: the life of one request ---- */
 
