@@ -433,6 +433,15 @@ class Servers:
         found = self.processes()
         return [pid for pid in found if int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) not in found]
 
+    def processor_seconds(self):
+        """Of the daemon, and of all that it has started."""
+        def spent(pid, first, last):
+            fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+            return sum(int(field) for field in fields[first:last]) / os.sysconf("SC_CLK_TCK")
+
+        pid = self.daemon.process.pid
+        return {"daemon": spent(pid, 11, 13), "started": spent(pid, 13, 15) + sum(spent(server, 11, 15) for server in self.processes())}
+
     def close(self):
         """Nothing outlives a test, however it has ended. What a plugin deletes leaves nothing outside of its files, either."""
         self.daemon.close()
