@@ -23,6 +23,7 @@
 #define HTTP_SPARE_EXCHANGES_MAX 4096
 #define HTTP_RANDOM_BYTES 4096
 #define HTTP_ADDRESS_SIZE 64
+#define METRICS_OF_SERVICES 2
 
 struct http_tls;
 struct http_failures;
@@ -125,6 +126,7 @@ enum exchange_state {
 struct http_listing {
     size_t sent;                /* of exchange->out */
     bool any, done;             /* an item was put; nothing more to read */
+    unsigned metric;            /* the list is gone through once for each */
     uint64_t left;              /* items still wanted */
     uint64_t looked_at, wanted; /* records of this piece */
     struct reeve_uuid last_id;
@@ -292,8 +294,9 @@ void local_run(struct http_exchange *exchange);
 void activity_put(struct http_exchange *exchange, struct buffer *out, const struct reeve_event *event);
 bool activity_is(const struct reeve_event *event);
 void metrics_run(struct http_exchange *exchange);
-void metrics_service(struct buffer *out, const struct reeve_service *service);
-void metrics_service_head(struct buffer *out);
+/* Of services, one metric after the other: the format wants all samples of one together, behind its head. */
+void metrics_service_head(struct buffer *out, unsigned metric);
+void metrics_service(struct buffer *out, unsigned metric, const struct reeve_service *service);
 
 /* ---- auth.c, tls.c ---- */
 
