@@ -271,7 +271,7 @@ contract:
 
 test-servers:
 	@.ci/setup build test servers
-	@REEVE_SERVERS=required $(MAKE) --no-print-directory test-api T=plugins
+	@REEVE_SERVERS=required $(MAKE) --no-print-directory test-api T=plugin
 
 valgrind:
 	@.ci/setup build test valgrind

@@ -1,6 +1,6 @@
 /* What the door of a service costs its clients: bytes in bulk, small requests on many connections, and new connections,
- * once straight to a server and once through the door, and through haproxy where that is installed.
- * `door [ROUNDS] [SECONDS]`; bench/README.md tells what is measured.
+ * once straight to a server and once through the door, through the least that could stand in between, and through
+ * haproxy where that is installed. `door [ROUNDS] [SECONDS]`; bench/README.md tells what is measured.
  *
  * The server is this process, and so is the program that the daemon asks for it (run with an operation as argument). */
 #include <errno.h>
@@ -96,13 +96,23 @@ struct way {
     struct histogram request_latency, connect_latency;
 };
 
-static int connect_to(const struct way *way, char kind)
+static int connect_plain(unsigned port)
 {
     const struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)way->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0 && send(fd, &kind, 1, MSG_NOSIGNAL) == 1)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static int connect_to(const struct way *way, char kind)
+{
+    const int fd = connect_plain(way->port);
+    if (fd >= 0 && send(fd, &kind, 1, MSG_NOSIGNAL) == 1)
         return fd;
     fprintf(stderr, "bench: cannot connect (%s): %s\n", way->name, strerror(errno));
     if (fd >= 0)
@@ -230,6 +240,108 @@ static pid_t start_haproxy(const char *directory, unsigned server_port, unsigned
     return pid;
 }
 
+/* ---- The least that a process in between can do: a loop that reads and writes, or splices, and nothing else ---- */
+
+struct relayed {
+    int from, to;
+    bool over;
+    struct relayed *back; /* the other way of the same connection */
+};
+
+static bool relay_copy(const struct relayed *way, char *data)
+{
+    const ssize_t got = recv(way->from, data, BULK_BYTES, MSG_DONTWAIT);
+    return got > 0 ? send(way->to, data, (size_t)got, MSG_NOSIGNAL) == got : got < 0 && errno == EAGAIN;
+}
+
+static void open_pipe(int pipe_fds[2])
+{
+    if (pipe2(pipe_fds, O_CLOEXEC) < 0 || fcntl(pipe_fds[0], F_SETPIPE_SZ, 1048576) < 0)
+        exit(1);
+}
+
+static bool relay_splice(const struct relayed *way, int pipe_fds[2])
+{
+    ssize_t left = splice(way->from, NULL, pipe_fds[1], NULL, BULK_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (left <= 0)
+        return left < 0 && errno == EAGAIN;
+    for (ssize_t moved = 1; left > 0 && moved > 0; left -= moved)
+        moved = splice(pipe_fds[0], NULL, way->to, NULL, (size_t)left, SPLICE_F_MOVE);
+    if (left > 0) { /* what is left in it is for nobody */
+        close(pipe_fds[0]);
+        close(pipe_fds[1]);
+        open_pipe(pipe_fds);
+    }
+    return left == 0;
+}
+
+static void relay_accept(int epoll, int listener, const struct way *direct)
+{
+    const int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC), one = 1;
+    struct relayed *ways = calloc(2, sizeof *ways);
+    const int server = connect_plain(direct->port);
+    if (client < 0 || server < 0 || !ways)
+        exit(1);
+    ways[0] = (struct relayed){.from = client, .to = server, .back = &ways[1]};
+    ways[1] = (struct relayed){.from = server, .to = client, .back = &ways[0]};
+    setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    for (int i = 0; i < 2; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &ways[i]};
+        epoll_ctl(epoll, EPOLL_CTL_ADD, ways[i].from, &event);
+    }
+}
+
+/* When the other way has heard of it, too, nothing names the connection any more. */
+static void relay_end(int epoll, struct relayed *way)
+{
+    epoll_ctl(epoll, EPOLL_CTL_DEL, way->from, NULL);
+    shutdown(way->from, SHUT_RDWR);
+    shutdown(way->to, SHUT_RDWR);
+    way->over = true;
+    if (!way->back->over)
+        return;
+    close(way->from);
+    close(way->to);
+    free(way < way->back ? way : way->back);
+}
+
+/* Never returns: it is killed. */
+static void relay(int listener, const struct way *direct, bool spliced)
+{
+    struct epoll_event events[CONNECTIONS], event = {.events = EPOLLIN};
+    const int epoll = epoll_create1(EPOLL_CLOEXEC);
+    char *data = malloc(BULK_BYTES);
+    int pipe_fds[2];
+    if (epoll < 0 || !data)
+        exit(1);
+    open_pipe(pipe_fds);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
+    for (;;) {
+        const int count = epoll_wait(epoll, events, CONNECTIONS, -1);
+        for (int i = 0; i < count; i++) {
+            struct relayed *way = events[i].data.ptr;
+            if (!way) {
+                relay_accept(epoll, listener, direct);
+            } else if (!(spliced ? relay_splice(way, pipe_fds) : relay_copy(way, data))) {
+                relay_end(epoll, way);
+            }
+        }
+    }
+}
+
+static pid_t start_relay(const struct way *direct, bool spliced, unsigned *ret_port)
+{
+    const int listener = listen_somewhere(ret_port);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        signal(SIGPIPE, SIG_IGN);
+        relay(listener, direct, spliced);
+    }
+    close(listener);
+    return pid;
+}
+
 static void end(pid_t pid)
 {
     if (pid <= 0)
@@ -304,7 +416,8 @@ static void run(struct way *ways, unsigned count, unsigned rounds, double second
 static int run_all(const struct bench_paths *paths, const char *self, unsigned rounds, double seconds)
 {
     char directory[4096], provisioner[4300], range[64];
-    struct way ways[3] = {{.name = "direct"}, {.name = "door"}, {.name = "haproxy"}};
+    struct way ways[] = {
+        {.name = "direct"}, {.name = "door"}, {.name = "copying"}, {.name = "splicing"}, {.name = "haproxy"}};
     struct http_daemon daemon = {0};
     pthread_t thread;
     unsigned first;
@@ -319,10 +432,14 @@ static int run_all(const struct bench_paths *paths, const char *self, unsigned r
     const char *const arguments[] = {"--door", range, NULL};
     int r = http_daemon_start(&daemon, paths->binary, directory, provisioner, arguments);
     if (r == 0 && (r = find_door(&daemon, &ways[1].port)) == 0) {
-        const pid_t haproxy = start_haproxy(directory, ways[0].port, &ways[2].port);
+        const pid_t copying = start_relay(&ways[0], false, &ways[2].port);
+        const pid_t splicing = start_relay(&ways[0], true, &ways[3].port);
+        const pid_t haproxy = start_haproxy(directory, ways[0].port, &ways[4].port);
         if (haproxy < 0)
             fprintf(stderr, "bench: haproxy is not installed, and left out\n");
-        run(ways, haproxy < 0 ? 2 : 3, rounds, seconds);
+        run(ways, haproxy < 0 ? 4 : 5, rounds, seconds);
+        end(copying);
+        end(splicing);
         end(haproxy);
     }
     http_daemon_stop(&daemon);

@@ -1,5 +1,5 @@
 /* What ten thousand clients that send one byte of a head per second do to another client, and to the memory of the
- * daemon. `http-slow [CONNECTIONS] [SECONDS]`; bench/README.md tells what is measured. */
+ * daemon. `http-slow [CONNECTIONS] [SECONDS] [BURSTS]`; bench/README.md tells what is measured. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,27 +16,31 @@
 #include "bench/lib/http_daemon.h"
 
 #define GETS_PER_SECOND 500
-#define TICKS_PER_SECOND 100
+#define BURSTS_PER_SECOND 100
+#define SECONDS_MAX 1000
 #define HEAD_BYTES 4000 /* longer than any run: a head that ended would be answered */
 
 struct slow {
     const struct http_daemon *daemon;
-    unsigned wanted, open, lost;
+    unsigned wanted, bursts, open, lost;
     int *fds; /* -1: lost */
     int epoll;
     size_t *sent;
     char head[HEAD_BYTES];
-    atomic_bool stopping;
+    atomic_bool sending, stopping;
 };
 
 struct memory {
     uint64_t resident, anonymous;
 };
 
+/* The other client's latencies, second by second: a moment in which something else has the machine spoils one. */
 struct part {
     const char *name;
-    struct histogram latency;
-    struct memory memory;
+    const struct http_daemon *daemon;
+    struct http_caller caller;
+    char request[1500];
+    double p50[SECONDS_MAX], p99[SECONDS_MAX];
 };
 
 /* ---- The slow ones ---- */
@@ -104,15 +108,15 @@ static void wait_until(struct slow *slow, uint64_t until_ns)
     }
 }
 
-/* In each tick it is the turn of another part of them, so that every one sends once in a second. */
+/* In each burst it is the turn of another part of them, so that every one sends once in a second. */
 static void *run_slow(void *arg)
 {
     struct slow *slow = arg;
     uint64_t next_ns = bench_now_ns();
-    for (unsigned tick = 0; !atomic_load(&slow->stopping); tick = (tick + 1) % TICKS_PER_SECOND) {
-        for (unsigned i = tick; i < slow->wanted; i += TICKS_PER_SECOND)
+    for (unsigned burst = 0; !atomic_load(&slow->stopping); burst = (burst + 1) % slow->bursts) {
+        for (unsigned i = burst; atomic_load(&slow->sending) && i < slow->wanted; i += slow->bursts)
             send_byte(slow, i);
-        next_ns += UINT64_C(1000000000) / TICKS_PER_SECOND;
+        next_ns += UINT64_C(1000000000) / slow->bursts;
         wait_until(slow, next_ns);
     }
     return NULL;
@@ -157,104 +161,122 @@ static struct memory memory_of(const struct http_daemon *daemon)
     return (struct memory){http_daemon_memory(daemon, "VmRSS"), http_daemon_memory(daemon, "RssAnon")};
 }
 
-/* ---- Parts: without, with, after ---- */
+/* ---- Two daemons, asked in turn: one with the slow ones, one without ---- */
 
 struct bench {
-    const struct http_daemon *daemon;
-    double seconds;
-    struct http_caller caller;
-    char request[1500];
-    struct part parts[3];
-    unsigned lost;
+    unsigned seconds;
+    struct part parts[2];
+    struct memory memory[3]; /* of the daemon with the slow ones: before they come, with them, after they have gone */
+    struct slow slow;
 };
 
-static int run_part(struct bench *bench, struct part *part)
+static int set_up(struct part *part)
 {
-    struct histogram warm;
-    if (get_paced(&bench->caller, bench->request, 1, &warm) < 0 ||
-        get_paced(&bench->caller, bench->request, bench->seconds, &part->latency) < 0)
+    char id[37], path[200];
+    struct http_request request = {.method = "GET", .path = path, .authorization = part->daemon->authorization};
+    if (http_caller_open(&part->caller, part->daemon) < 0 || http_create_service(&part->caller, part->daemon, id) < 0)
         return -1;
-    part->memory = memory_of(bench->daemon);
+    snprintf(path, sizeof path, "%s/%s", part->daemon->services_path, id);
+    return http_request_print(&request, part->request, sizeof part->request) ? 0 : -1;
+}
+
+static int run_second(struct part *part, unsigned second)
+{
+    struct histogram latency;
+    if (get_paced(&part->caller, part->request, 0.1, &latency) < 0 ||
+        get_paced(&part->caller, part->request, 1, &latency) < 0)
+        return -1;
+    part->p50[second] = bench_microseconds(&latency, 0.5);
+    part->p99[second] = bench_microseconds(&latency, 0.99);
     return 0;
 }
 
-static int run_among(struct bench *bench, struct slow *slow)
+static int run_seconds(struct bench *bench)
 {
     pthread_t thread;
-    if (open_all(slow) < 0 || pthread_create(&thread, NULL, run_slow, slow) != 0)
+    int r = 0;
+    if (pthread_create(&thread, NULL, run_slow, &bench->slow) != 0)
         return -1;
-    const int r = run_part(bench, &bench->parts[1]);
-    atomic_store(&slow->stopping, true);
+    for (unsigned second = 0; second < bench->seconds && r == 0; second++) {
+        atomic_store(&bench->slow.sending, false);
+        r = run_second(&bench->parts[0], second);
+        atomic_store(&bench->slow.sending, true);
+        if (r == 0)
+            r = run_second(&bench->parts[1], second);
+    }
+    bench->memory[1] = memory_of(bench->slow.daemon);
+    atomic_store(&bench->slow.stopping, true);
     pthread_join(thread, NULL);
-    bench->lost = slow->lost;
     return r;
 }
 
-static int run_with_slow(struct bench *bench, unsigned connections)
+static int run_with_slow(struct bench *bench)
 {
-    struct slow *slow = calloc(1, sizeof *slow);
+    struct slow *slow = &bench->slow;
     int r = -1;
-    if (slow) {
-        slow->daemon = bench->daemon;
-        slow->wanted = connections;
-        slow->fds = calloc(connections, sizeof *slow->fds);
-        slow->sent = calloc(connections, sizeof *slow->sent);
-        slow->epoll = epoll_create1(EPOLL_CLOEXEC);
-    }
-    if (slow && slow->fds && slow->sent && slow->epoll >= 0) {
+    slow->fds = calloc(slow->wanted, sizeof *slow->fds);
+    slow->sent = calloc(slow->wanted, sizeof *slow->sent);
+    slow->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (slow->fds && slow->sent && slow->epoll >= 0) {
         make_head(slow);
-        r = run_among(bench, slow);
+        r = open_all(slow) < 0 ? -1 : run_seconds(bench);
         close_all(slow);
         close(slow->epoll);
     }
-    if (slow) {
-        free(slow->fds);
-        free(slow->sent);
-    }
-    free(slow);
+    free(slow->fds);
+    free(slow->sent);
     return r;
 }
 
-static int set_up(struct bench *bench)
+static int run(struct bench *bench)
 {
-    char id[37], path[200];
-    struct http_request request = {.method = "GET", .path = path, .authorization = bench->daemon->authorization};
-    if (http_caller_open(&bench->caller, bench->daemon) < 0 ||
-        http_create_service(&bench->caller, bench->daemon, id) < 0)
-        return -1;
-    snprintf(path, sizeof path, "%s/%s", bench->daemon->services_path, id);
-    return http_request_print(&request, bench->request, sizeof bench->request) ? 0 : -1;
-}
-
-static int run(struct bench *bench, unsigned connections)
-{
-    int r = set_up(bench);
+    int r = set_up(&bench->parts[0]);
     if (r == 0)
-        r = run_part(bench, &bench->parts[0]);
+        r = set_up(&bench->parts[1]);
+    bench->memory[0] = memory_of(bench->slow.daemon);
     if (r == 0)
-        r = run_with_slow(bench, connections);
-    if (r == 0)
-        r = run_part(bench, &bench->parts[2]);
-    http_caller_close(&bench->caller);
+        r = run_with_slow(bench);
+    if (r == 0) /* it looks after connections four times a second */
+        r = run_second(&bench->parts[1], bench->seconds);
+    bench->memory[2] = memory_of(bench->slow.daemon);
+    for (int i = 0; i < 2; i++)
+        http_caller_close(&bench->parts[i].caller);
     return r;
 }
 
 /* ---- Telling ---- */
 
-static void tell(const struct bench *bench, unsigned connections)
+static int compare(const void *left, const void *right)
 {
-    const struct part *parts = bench->parts;
-    printf("GET of one service, %d per second on one connection, latency from when it was to be sent; %.0f s each\n\n",
-           GETS_PER_SECOND, bench->seconds);
-    printf("%-22s  %8s  %8s  %9s  %9s\n", "", "p50 us", "p99 us", "RSS MiB", "anon MiB");
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static double median(double *values, unsigned count)
+{
+    qsort(values, count, sizeof *values, compare);
+    return values[count / 2];
+}
+
+static void tell(struct bench *bench)
+{
+    static const char *const times[] = {"before", "with slow ones", "after they have gone"};
+    double p99[2];
+    printf("GET of one service, %d per second on one connection, latency from when it was to be sent; medians of %u s "
+           "each, in turn\n%u connections with one byte per second, in %u bursts\n\n%-22s  %8s  %8s\n",
+           GETS_PER_SECOND, bench->seconds, bench->slow.wanted, bench->slow.bursts, "", "p50 us", "p99 us");
+    for (int i = 0; i < 2; i++) {
+        p99[i] = median(bench->parts[i].p99, bench->seconds);
+        printf("%-22s  %8.0f  %8.0f\n", bench->parts[i].name, median(bench->parts[i].p50, bench->seconds), p99[i]);
+    }
+    printf("\n%-22s  %8s  %8s\n", "memory", "RSS MiB", "anon MiB");
     for (int i = 0; i < 3; i++)
-        printf("%-22s  %8.0f  %8.0f  %9.1f  %9.1f\n", parts[i].name, bench_microseconds(&parts[i].latency, 0.5),
-               bench_microseconds(&parts[i].latency, 0.99), (double)parts[i].memory.resident / 1048576,
-               (double)parts[i].memory.anonymous / 1048576);
+        printf("%-22s  %8.1f  %8.1f\n", times[i], (double)bench->memory[i].resident / 1048576,
+               (double)bench->memory[i].anonymous / 1048576);
     printf("\np99 with / without: %.2f; memory of a slow connection: %.1f KiB; slow connections lost: %u of %u\n",
-           bench_microseconds(&parts[1].latency, 0.99) / bench_microseconds(&parts[0].latency, 0.99),
-           (double)(parts[1].memory.anonymous - parts[0].memory.anonymous) / 1024 / connections, bench->lost,
-           connections);
+           p99[1] / p99[0],
+           ((double)bench->memory[1].anonymous - (double)bench->memory[0].anonymous) / 1024 / bench->slow.wanted,
+           bench->slow.lost, bench->slow.wanted);
 }
 
 /* For connections, and those few that a process has besides; the daemon inherits it. */
@@ -275,30 +297,38 @@ static int raise_limit(unsigned connections)
     return -1;
 }
 
+static int start(struct http_daemon *daemon, const struct bench_paths *paths, const char *name)
+{
+    char directory[4096];
+    snprintf(directory, sizeof directory, "%s/%s", paths->directory, name);
+    return bench_make_fresh(directory) < 0
+               ? -1
+               : http_daemon_start(daemon, paths->binary, directory, http_daemon_simulated, http_daemon_unlimited);
+}
+
 int main(int argc, char **argv)
 {
     const unsigned connections = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 10000;
-    struct bench bench = {.seconds = argc > 2 ? strtod(argv[2], NULL) : 10,
-                          .parts = {{.name = "without"}, {.name = "with slow ones"}, {.name = "after they have gone"}}};
+    const unsigned bursts = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : BURSTS_PER_SECOND;
+    static struct bench bench;
     struct bench_paths paths;
-    struct http_daemon daemon;
-    char directory[4096];
-    if (connections < 1 || bench.seconds < 1) {
-        fprintf(stderr, "usage: http-slow [CONNECTIONS] [SECONDS]\n");
+    struct http_daemon daemons[2] = {{0}};
+    bench.seconds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 10;
+    if (connections < 1 || bench.seconds < 1 || bench.seconds >= SECONDS_MAX || bursts < 1 || bursts > 1000) {
+        fprintf(stderr, "usage: http-slow [CONNECTIONS] [SECONDS] [BURSTS]\n");
         return 2;
     }
+    bench.parts[0] = (struct part){.name = "without slow ones", .daemon = &daemons[0]};
+    bench.parts[1] = (struct part){.name = "among slow ones", .daemon = &daemons[1]};
+    bench.slow = (struct slow){.daemon = &daemons[1], .wanted = connections, .bursts = bursts};
     bench_find_paths(&paths);
-    snprintf(directory, sizeof directory, "%s/slow", paths.directory);
-    if (raise_limit(connections) < 0 || bench_make_directory(paths.directory) < 0 || bench_make_fresh(directory) < 0)
+    if (raise_limit(connections) < 0 || bench_make_directory(paths.directory) < 0)
         return 1;
-    bench.daemon = &daemon;
-    const int r = http_daemon_start(&daemon, paths.binary, directory, http_daemon_simulated, http_daemon_unlimited) < 0
-                      ? -1
-                      : run(&bench, connections);
-    http_daemon_stop(&daemon);
-    bench_remove_tree(directory);
-    rmdir(paths.directory);
+    const int r = start(&daemons[0], &paths, "quiet") < 0 || start(&daemons[1], &paths, "slow") < 0 ? -1 : run(&bench);
+    for (int i = 0; i < 2; i++)
+        http_daemon_stop(&daemons[i]);
+    bench_remove_tree(paths.directory);
     if (r == 0)
-        tell(&bench, connections);
+        tell(&bench);
     return r < 0 ? 1 : 0;
 }

@@ -94,7 +94,7 @@ static void put_item(struct http_exchange *exchange, const void *record)
 {
     struct buffer *out = &exchange->out;
     if (is_metrics(exchange)) {
-        metrics_service(out, record);
+        metrics_service(out, exchange->listing.metric, record);
         return;
     }
     if (exchange->listing.any)
@@ -148,6 +148,17 @@ static void aim(struct http_exchange *exchange)
     }
 }
 
+/* From the first service again, for the next metric. False: that was the last one. */
+static bool next_metric(struct http_exchange *exchange)
+{
+    struct http_listing *listing = &exchange->listing;
+    if (!is_metrics(exchange) || listing->metric + 1 == METRICS_OF_SERVICES)
+        return false;
+    metrics_service_head(&exchange->out, ++listing->metric);
+    listing->last_id = exchange->base.params.service_list.cursor = (struct reeve_uuid){{0}};
+    return true;
+}
+
 /* Appends to exchange->out. Returns 0 or a negative code. */
 static int read_piece(struct http_exchange *exchange, struct reeve_error *error)
 {
@@ -155,7 +166,7 @@ static int read_piece(struct http_exchange *exchange, struct reeve_error *error)
     aim(exchange);
     const int r = reeve_read(exchange->server->engine, &exchange->base, on_item, exchange, error);
     listing->done = r < 0 || listing->left == 0 || listing->looked_at < listing->wanted;
-    return r;
+    return r == 0 && listing->done && next_metric(exchange) ? read_piece(exchange, error) : r;
 }
 
 static void put_end(struct http_exchange *exchange)
@@ -366,7 +377,7 @@ static void put_start(struct http_exchange *exchange)
 {
     if (is_metrics(exchange)) {
         buffer_reset(&exchange->out);
-        metrics_service_head(&exchange->out);
+        metrics_service_head(&exchange->out, 0);
         return;
     }
     answer_begin(exchange);

@@ -207,8 +207,10 @@ static bool on_service_metrics(void *arg, const void *record)
 {
     struct http_exchange *exchange = arg;
     buffer_reset(&exchange->out);
-    metrics_service_head(&exchange->out);
-    metrics_service(&exchange->out, record);
+    for (unsigned metric = 0; metric < METRICS_OF_SERVICES; metric++) {
+        metrics_service_head(&exchange->out, metric);
+        metrics_service(&exchange->out, metric, record);
+    }
     answer_text(exchange, "text/plain; version=0.0.4", exchange->out.data, exchange->out.size);
     return false;
 }

@@ -118,18 +118,9 @@ void metrics_run(struct http_exchange *exchange)
 
 /* ---- Of services ---- */
 
-void metrics_service_head(struct buffer *out)
-{
-    json_put_format(out,
-                    "# HELP reeve_service_info a service and its state\n# TYPE reeve_service_info gauge\n"
-                    "# HELP reeve_service_memory_gb total memory it may use\n# TYPE reeve_service_memory_gb gauge\n");
-}
-
 /* Names are letters, digits and harmless signs, see engine/rules.c; a label may hold them as they are. */
-void metrics_service(struct buffer *out, const struct reeve_service *service)
+static void put_info(struct buffer *out, const struct reeve_service *service, const char *id)
 {
-    char id[37];
-    reeve_uuid_format(&service->id, id);
     json_put_format(
         out,
         "reeve_service_info{service=\"%s\",name=\"%.*s\",state=\"%s\",provider=\"%.*s\",region=\"%.*s\",tier=\"%s\"} "
@@ -137,10 +128,34 @@ void metrics_service(struct buffer *out, const struct reeve_service *service)
         id, (int)service->name.size, service->name.data, reeve_service_state_name(service->state),
         (int)service->provider.size, service->provider.data, (int)service->region.size, service->region.data,
         service->tier ? reeve_tier_name(service->tier) : "");
+}
+
+static void put_memory(struct buffer *out, const struct reeve_service *service, const char *id)
+{
     if (!service->max_total_memory_gb)
         return;
     json_put_format(out, "reeve_service_memory_gb{service=\"%s\",bound=\"min\"} %" PRIu64 "\n", id,
                     service->min_total_memory_gb);
     json_put_format(out, "reeve_service_memory_gb{service=\"%s\",bound=\"max\"} %" PRIu64 "\n", id,
                     service->max_total_memory_gb);
+}
+
+static const struct {
+    const char *head;
+    void (*put)(struct buffer *out, const struct reeve_service *service, const char *id);
+} service_metrics[METRICS_OF_SERVICES] = {
+    {"# HELP reeve_service_info a service and its state\n# TYPE reeve_service_info gauge\n", put_info},
+    {"# HELP reeve_service_memory_gb total memory it may use\n# TYPE reeve_service_memory_gb gauge\n", put_memory},
+};
+
+void metrics_service_head(struct buffer *out, unsigned metric)
+{
+    json_put_text(out, service_metrics[metric].head);
+}
+
+void metrics_service(struct buffer *out, unsigned metric, const struct reeve_service *service)
+{
+    char id[37];
+    reeve_uuid_format(&service->id, id);
+    service_metrics[metric].put(out, service, id);
 }

@@ -142,6 +142,10 @@ static void sweep(struct http_server *server, struct link *list, bool body)
             return;
         link_remove(&connection->phase);
         server->stats.slow++;
+        if (connection->in_lobby) {
+            lobby_drop(connection);
+            continue;
+        }
         if (body)
             tell_timeout(connection);
         shutdown(connection->fd, SHUT_RDWR);
@@ -168,8 +172,10 @@ static void on_timer(uv_timer_t *timer)
     sweep(server, &server->heads, false);
     sweep(server, &server->bodies, true);
     stream_tick(server);
-    for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++)
+    for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++) {
+        lobby_accept(&server->listeners[i]); /* there may be files again */
         run(&server->listeners[i]);
+    }
     give_back(server);
     if (server->stats.connections == 0 && !server->closing)
         uv_timer_stop(timer);
@@ -187,25 +193,40 @@ static void print_address(const struct sockaddr *address, char ret_text[HTTP_ADD
                   HTTP_ADDRESS_SIZE);
 }
 
-static void connection_started(struct http_listener *listener, struct MHD_Connection *mhd, void **socket_context)
+struct http_connection *connection_new(struct http_listener *listener, int fd, const struct sockaddr *address)
 {
     struct http_server *server = listener->server;
     struct http_connection *connection = calloc(1, sizeof *connection);
-    const union MHD_ConnectionInfo *fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-    const union MHD_ConnectionInfo *client = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    *socket_context = connection;
     if (!connection)
-        return; /* its first request is refused */
+        return NULL;
     connection->server = server;
     connection->listener = listener;
-    connection->fd = fd ? fd->connect_fd : -1;
-    if (client && client->client_addr)
-        print_address(client->client_addr, connection->address);
+    connection->fd = fd;
+    connection->in_lobby = true;
+    print_address(address, connection->address);
     connection->deadline_ms = uv_now(server->loop) + server->limits.head_ms;
     link_init(&connection->phase);
     link_append(&server->heads, &connection->phase);
+    listener->connections++;
     server->stats.accepted++;
-    if (server->stats.connections++ == 0)
+    server->stats.connections++;
+    server_tick(server);
+    return connection;
+}
+
+void connection_over(struct http_connection *connection)
+{
+    struct http_listener *listener = connection->listener;
+    link_remove(&connection->phase);
+    listener->server->stats.connections--;
+    listener->connections--;
+    free(connection);
+    lobby_accept(listener);
+}
+
+void server_tick(struct http_server *server)
+{
+    if (!uv_is_active((uv_handle_t *)&server->timer))
         uv_timer_start(&server->timer, on_timer, SWEEP_MS, SWEEP_MS);
 }
 
@@ -213,14 +234,12 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
                           enum MHD_ConnectionNotificationCode code)
 {
     struct http_listener *listener = cls;
-    struct http_connection *connection = *socket_context;
+    (void)mhd;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        connection_started(listener, mhd, socket_context);
-    } else if (connection) {
-        link_remove(&connection->phase);
-        listener->server->stats.connections--;
-        listener->dirty = true; /* at its limit libmicrohttpd listens again only when it is run again */
-        free(connection);
+        *socket_context = listener->arriving;
+        listener->arriving = NULL;
+    } else if (*socket_context) {
+        connection_over(*socket_context);
         *socket_context = NULL;
     }
 }
@@ -340,17 +359,17 @@ static void note_address(struct http_listener *listener, int fd)
     snprintf(listener->address, sizeof listener->address, six ? "[%s]:%u" : "%s:%u", host, port);
 }
 
-static struct MHD_Daemon *start_daemon(struct http_listener *listener, int fd)
+static struct MHD_Daemon *start_daemon(struct http_listener *listener)
 {
     const struct http_server *server = listener->server;
     const struct http_limits *limits = &server->limits;
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG;
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG |
+                     MHD_USE_NO_LISTEN_SOCKET;
     if (server->tls)
         flags |= MHD_USE_TLS;
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_access, listener,                                  /* */
         MHD_OPTION_EXTERNAL_LOGGER, on_log, listener,                               /* first: for the others */
-        MHD_OPTION_LISTEN_SOCKET, fd,                                               /* */
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)limits->connections_max,             /* */
         MHD_OPTION_CONNECTION_MEMORY_LIMIT,                                         /* */
         (size_t)(limits->head_bytes_max + limits->uri_bytes_max + POOL_BYTES),      /* with room for answers */
@@ -367,7 +386,7 @@ static int start_listener(struct http_listener *listener, int fd, const char *fi
 {
     struct http_server *server = listener->server;
     note_address(listener, fd);
-    listener->daemon = start_daemon(listener, fd);
+    listener->daemon = start_daemon(listener);
     if (!listener->daemon) {
         close(fd);
         return refuse_field(ret_error, field, "the HTTP server could not be started on %s", listener->address);
@@ -378,6 +397,7 @@ static int start_listener(struct http_listener *listener, int fd, const char *fi
     listener->poll_open = true;
     server->handles_open++;
     uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+    lobby_listen(listener, fd);
     return 0;
 }
 
@@ -407,7 +427,7 @@ static int open_listener(struct http_server *server, const struct http_server_op
             ret_error, field, "cannot listen on %s: %s%s", text, strerror(error),
             options->skip_unsupported && error == EADDRINUSE ? "; --http and --http-cloud choose other addresses" : "");
     struct http_listener *listener = &server->listeners[server->listeners_count++];
-    *listener = (struct http_listener){.server = server, .dialect = dialect};
+    *listener = (struct http_listener){.server = server, .dialect = dialect, .fd = -1};
     return start_listener(listener, fd, field, ret_error);
 }
 
@@ -464,6 +484,9 @@ static int open_parts(struct http_server *server, const struct http_server_optio
     int r = reeve_client_open(server->engine, server->loop, &server->client);
     if (r < 0)
         return refuse_field(ret_error, "http", "%s", reeve_error_text(r));
+    r = lobby_open(server);
+    if (r < 0)
+        return refuse_field(ret_error, "http", "%s", strerror(-r));
     r = open_listeners(server, options, options->plain_addresses, HTTP_PLAIN, ret_error);
     return r < 0 ? r : open_listeners(server, options, options->cloud_addresses, HTTP_CLOUD, ret_error);
 }
@@ -479,6 +502,7 @@ int http_server_open(const struct http_server_options *options, struct uv_loop_s
     }
     route_init();
     server->loop = loop;
+    server->lobby_epoll = -1;
     server->engine = engine;
     server->log = options->log;
     server->log_arg = options->log_arg;
@@ -528,11 +552,8 @@ const char *http_server_address(const struct http_server *server, unsigned index
 
 /* ---- Closing ---- */
 
-static void on_handle_closed(uv_handle_t *handle)
+static void handle_closed(struct http_server *server)
 {
-    struct http_server *server = handle->data;
-    if (handle->type == UV_POLL)
-        server = ((struct http_listener *)handle->data)->server;
     if (--server->handles_open > 0)
         return;
     void (*on_closed)(void *) = server->on_closed;
@@ -547,6 +568,17 @@ static void on_handle_closed(uv_handle_t *handle)
         on_closed(arg);
 }
 
+static void on_handle_closed(uv_handle_t *handle)
+{
+    handle_closed(handle->data);
+}
+
+static void on_listener_closed(uv_handle_t *handle)
+{
+    const struct http_listener *listener = handle->data;
+    handle_closed(listener->server);
+}
+
 /* All answers are out, or their time is up: libmicrohttpd disconnects who is left. */
 static void stop(struct http_server *server)
 {
@@ -555,10 +587,14 @@ static void stop(struct http_server *server)
         struct http_listener *listener = &server->listeners[i];
         if (listener->poll_open) {
             uv_poll_stop(&listener->poll);
-            uv_close((uv_handle_t *)&listener->poll, on_handle_closed);
+            uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
         }
         if (listener->daemon)
             MHD_stop_daemon(listener->daemon);
+    }
+    if (server->lobby_epoll >= 0) {
+        uv_close((uv_handle_t *)&server->lobby, on_handle_closed);
+        close(server->lobby_epoll);
     }
     uv_close((uv_handle_t *)&server->prepare, on_handle_closed);
     uv_close((uv_handle_t *)&server->timer, on_handle_closed);
@@ -591,17 +627,33 @@ static void on_client_closed(void *arg)
         server->listeners[i].dirty = server->listeners[i].daemon != NULL;
 }
 
+/* Nobody comes any more, and who has not asked anything yet leaves. */
+static void close_lobby(struct http_server *server)
+{
+    struct link *next;
+    for (unsigned i = 0; i < server->listeners_count; i++) {
+        struct http_listener *listener = &server->listeners[i];
+        if (listener->fd < 0)
+            continue;
+        uv_close((uv_handle_t *)&listener->clients, on_listener_closed);
+        close(listener->fd);
+        listener->fd = -1;
+    }
+    for (struct link *link = server->heads.next; link != &server->heads; link = next) {
+        struct http_connection *connection = link_owner(link, struct http_connection, phase);
+        next = link->next;
+        if (connection->in_lobby)
+            lobby_drop(connection);
+    }
+}
+
 void http_server_close(struct http_server *server, void (*on_closed)(void *arg), void *arg)
 {
     server->closing = true;
     server->on_closed = on_closed;
     server->on_closed_arg = arg;
     uv_ref((uv_handle_t *)&server->prepare);
-    for (unsigned i = 0; i < server->listeners_count; i++) {
-        const int fd = server->listeners[i].daemon ? MHD_quiesce_daemon(server->listeners[i].daemon) : -1;
-        if (fd >= 0)
-            close(fd);
-    }
+    close_lobby(server);
     exchange_unpause_all(server);
     waiting_end_all(server);
     stream_end_all(server);

@@ -23,6 +23,7 @@
 #define HTTP_SPARE_EXCHANGES_MAX 4096
 #define HTTP_RANDOM_BYTES 4096
 #define HTTP_ADDRESS_SIZE 64
+#define METRICS_OF_SERVICES 2
 
 struct http_tls;
 struct http_failures;
@@ -31,6 +32,10 @@ struct http_rates;
 struct http_listener {
     struct http_server *server;
     enum http_dialect dialect;
+    int fd; /* -1: not open */
+    uv_poll_t clients;
+    uint64_t connections;
+    struct http_connection *arriving; /* while libmicrohttpd is given it */
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
     bool poll_open, dirty;
@@ -66,6 +71,8 @@ struct http_server {
 
     struct http_listener *listeners;
     unsigned listeners_count;
+    int lobby_epoll;
+    uv_poll_t lobby;
     struct link heads, bodies; /* connections that are waited for, by deadline */
     struct link paused;        /* exchanges whose refusal is held back */
     struct link submitting;    /* exchanges whose command goes to the engine at the end of this turn */
@@ -90,6 +97,7 @@ struct http_connection {
     struct link phase;              /* in heads or bodies */
     uint64_t deadline_ms;
     int fd;
+    bool in_lobby, waiting;          /* not yet libmicrohttpd's; and in the lobby's epoll */
     char address[HTTP_ADDRESS_SIZE]; /* of the client, without its port */
     /* The last Authorization header that was good, as a keyed hash, and whose it was: most clients send the same again.
      */
@@ -118,6 +126,7 @@ enum exchange_state {
 struct http_listing {
     size_t sent;                /* of exchange->out */
     bool any, done;             /* an item was put; nothing more to read */
+    unsigned metric;            /* the list is gone through once for each */
     uint64_t left;              /* items still wanted */
     uint64_t looked_at, wanted; /* records of this piece */
     struct reeve_uuid last_id;
@@ -192,6 +201,21 @@ struct http_exchange {
 __attribute__((format(printf, 3, 4))) void http_log(struct http_server *server, enum reeve_log_level level,
                                                     const char *format, ...);
 void http_random(struct http_server *server, void *bytes, size_t size);
+/* Counted, and with a deadline for its first head. NULL: out of memory. */
+struct http_connection *connection_new(struct http_listener *listener, int fd, const struct sockaddr *address);
+void connection_over(struct http_connection *connection);
+/* Let the timer run. */
+void server_tick(struct http_server *server);
+
+/* ---- lobby.c: clients whose first head is not whole yet ---- */
+
+/* Returns 0 or a negative errno. */
+int lobby_open(struct http_server *server);
+void lobby_listen(struct http_listener *listener, int fd);
+/* Take the next clients, where that was not possible until now. */
+void lobby_accept(struct http_listener *listener);
+/* Disconnect one of them. */
+void lobby_drop(struct http_connection *connection);
 
 /* ---- exchange.c: the life of one request ---- */
 
@@ -270,8 +294,9 @@ void local_run(struct http_exchange *exchange);
 void activity_put(struct http_exchange *exchange, struct buffer *out, const struct reeve_event *event);
 bool activity_is(const struct reeve_event *event);
 void metrics_run(struct http_exchange *exchange);
-void metrics_service(struct buffer *out, const struct reeve_service *service);
-void metrics_service_head(struct buffer *out);
+/* Of services, one metric after the other: the format wants all samples of one together, behind its head. */
+void metrics_service_head(struct buffer *out, unsigned metric);
+void metrics_service(struct buffer *out, unsigned metric, const struct reeve_service *service);
 
 /* ---- auth.c, tls.c ---- */
 

@@ -249,6 +249,43 @@ def test_slow_bodies_are_told(site):
         refusal(wire.reply(), 408)
 
 
+def test_a_head_may_come_in_pieces(site):
+    for head in (HEALTH, b"\r\n\n" + HEALTH, HEALTH.replace(b"\r\n", b"\n"), HEALTH[:-2] + b"\n"):
+        for size in (1, 7):
+            with site.wire() as wire:
+                for at in range(0, len(head), size):
+                    assert not select.select([wire.socket], [], [], 0)[0]
+                    wire.send(head[at:at + size])
+                assert wire.reply().body == b"ok\n"
+                wire.send(HEALTH)
+                assert wire.reply().body == b"ok\n"
+
+
+def test_what_is_no_request_is_answered_without_waiting_for_more(daemon_factory):
+    patient = Target(daemon_factory, "--http-head-ms", 86400000)
+    for data in (b"SSH-2.0-x\r\n", b"*1\r\n$4\r\nPING\r\n", b"GET /healthz\r\n"):
+        with patient.wire(data) as wire:
+            heard = wire.rest()
+            assert heard == b"" or heard.startswith(b"HTTP/1.1 400 "), heard
+
+
+def test_slow_clients_cost_little_and_do_not_keep_the_daemon(daemon_factory):
+    patient = Target(daemon_factory, "--http-head-ms", 86400000)
+    files, resident, count = patient.files(), patient.resident_kb(), 300
+    crowd = [patient.wire(b"GET /healthz HTTP/1.1\r\nX-Slow: ") for _ in range(count)]
+    for _ in range(10):
+        for wire in crowd:
+            wire.send(b"x")
+    assert patient.connections() == count + 1 and patient.files() >= files + count
+    if not os.environ.get("SANITIZE"):
+        assert patient.resident_kb() - resident < count  # 1 KiB of each
+    crowd.pop().send(b"\r\nHost: x\r\n\r\n")
+    crowd.pop().socket.shutdown(socket.SHUT_WR)
+    assert patient.ask(HEALTH).status == 200
+    patient.daemon.stop()
+    assert all(wire.rest() == b"" for wire in crowd)
+
+
 def test_clients_that_go_away(site):
     part = site.rename(b"Content-Length: 100\r\n", RENAME)
     for data in (b"", b"GET /hea", part[:40], part, HEALTH):

@@ -329,6 +329,34 @@ def test_the_present_terraform_provider(site):
     assert site.cloud.delete(path, Prefer="wait=20").status == 200
 
 
+def metrics_of(text):
+    """{name: its samples}. A metric is one group of lines that begins with its HELP and TYPE: so the format wants it."""
+    groups, name = {}, None
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            name = line.split(" ")[2]
+            assert name not in groups, f"{name} comes again"
+            groups[name] = []
+        elif line.startswith("# TYPE "):
+            assert line.split(" ")[2] == name and not groups[name], line
+        else:
+            assert re.fullmatch(re.escape(name) + r"(_bucket|_sum|_count)?(\{.*\})? [0-9.e+-]+", line), line
+            groups[name].append(line)
+    return groups
+
+
+def test_metrics_are_whole_groups(site):
+    ids = {site.cloud.post("services", {**SERVICE, "name": f"grouped-{i}"}).result["service"]["id"] for i in range(300)}  # more than are read at once
+    answer = site.cloud.get("prometheus")
+    groups = metrics_of(answer.body.decode())
+    assert set(groups) == {"reeve_service_info", "reeve_service_memory_gb"}
+    for name, of_each in (("reeve_service_info", 1), ("reeve_service_memory_gb", 2)):
+        found = [re.search(r'service="([^"]*)"', line)[1] for line in groups[name]]
+        assert ids <= set(found) and len(found) == of_each * len(set(found))
+    metrics_of(site.cloud.get(f"services/{ids.pop()}/prometheus").body.decode())
+    metrics_of(site.cloud.get("/metrics").body.decode())
+
+
 def test_prometheus_of_services(site):
     service = create(site, name="metered")["id"]
     for answer in (site.cloud.get("prometheus"), site.cloud.get(f"services/{service}/prometheus?filtered_metrics=true")):

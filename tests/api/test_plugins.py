@@ -376,6 +376,36 @@ def test_backups_are_deleted_where_the_daemon_is_killed_meanwhile(servers):
     servers.assert_nothing_left()
 
 
+@of_kind()
+@once
+def test_servers_fall_asleep_wake_and_are_restarted_where_the_daemon_is_killed_meanwhile(kind, make_servers, tmp_path):
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    chance = random.Random(seed)
+    servers = make_servers(kind, clock=Clock(tmp_path / "clock"))
+    service, password = servers.running()
+    client = servers.client(service, password)
+    client.fill()
+    content = client.content()
+
+    servers.clock.pass_until(servers.tenant, service, lambda record: record["state"] == "idle")
+    servers.kill_daemon_in(chance.randrange(100))
+    servers.settled(service, "idle")
+    assert servers.processes() == []
+    servers.do("service.awake", service)
+    servers.kill_daemon_in(chance.randrange(100))
+    servers.settled(service, "running")
+    assert client.content() == content and len(servers.leaders()) == 1
+
+    servers.kill_server(service)
+    servers.kill_daemon_in(chance.randrange(100))
+    servers.settled(service, "running")
+    assert client.content() == content and len(servers.leaders()) == 1
+    servers.stop(service)
+    servers.delete(service)
+    servers.assert_nothing_left()
+
+
 # ---- Places ----
 
 
@@ -448,6 +478,27 @@ def test_the_demonstration_does_what_it_says():
     assert done.returncode == 0, done.stdout
     for words in ("its state is idle, servers that run: 0", "Wrong password", "they are the same", "directories of services: 0", "in use: {}"):
         assert words in done.stdout, done.stdout
+
+
+@of_kind([Redis(), ClickHouse()])
+@once
+def test_fifty_at_once_all_run_and_nobody_starves(kind, make_servers):
+    """The first half of one organization, then the other half of another one."""
+    servers = make_servers(kind, "--services-per-org", "100", door=False, ports=120)
+    first, second = servers.tenant.id, servers.rpc.call("organization.create", name="second")["id"]
+    servers.rpc.call("event.watch")
+    made, order = [], []
+    for i in range(50):
+        servers.tenant.id = first if i < 25 else second
+        made.append((servers.tenant.id, *servers.create(f"s{i}")))
+    while len(order) < 50:
+        order += [event["organizationId"] for event in servers.rpc.next_events(SECONDS) if event["type"] == "service_running"]
+    assert 5 <= order[16:34].count(second) <= 13, order  # 16 are under way when the second one comes; then it is turn by turn
+    spent = servers.processor_seconds()
+    assert spent["daemon"] < 0.05 * (spent["daemon"] + spent["started"]), spent
+    assert len(servers.leaders()) == 50
+    for servers.tenant.id, service, password in made[::7]:
+        assert servers.client(servers.tenant.get(service), password).is_let_in()
 
 
 @of_kind()

@@ -26,15 +26,19 @@ class Clock:
         part.write_text(f"+{seconds}s\n")
         part.rename(self.path)
 
-    def idle(self, tenant, service):
-        """Let its time pass. What moved before may be told behind the jump."""
-        def is_idle(_):
+    def pass_until(self, tenant, service, holds):
+        """Let its time pass until that holds for its record. What moved before may be told behind the jump."""
+        def look(_):
             record = tenant.get(service)
             if record["state"] == "running":
                 self.hours += 1
                 self.put_forward(self.hours * 3600)
                 tenant.rpc.call("organization.create", name="later")  # the engine looks at the clock when it has something to do
-            return record["state"] == "idle" and "operation" not in record  # its server is stopped, too
+            return holds(record)
 
-        tenant.rpc.wait_stats(is_idle)
+        tenant.rpc.wait_stats(look)
+
+    def idle(self, tenant, service):
+        """Until its server is stopped, too."""
+        self.pass_until(tenant, service, lambda record: record["state"] == "idle" and "operation" not in record)
         return tenant.get(service)

@@ -322,8 +322,17 @@ class Servers:
 
     def settled(self, service, state):
         """Once it is in that state, and nothing is under way."""
-        self.rpc.wait_stats(lambda _: (record := self.tenant.get(service))["state"] == state and "operation" not in record, SECONDS)
-        return self.tenant.get(service)
+        def is_settled(_):
+            nonlocal record
+            record = self.tenant.get(service)
+            return record["state"] == state and "operation" not in record
+
+        record = None
+        try:
+            self.rpc.wait_stats(is_settled, SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"not {state}, but {record}") from None
+        return record
 
     def change(self, service, method, **fields):
         """A change of a service that runs, in full effect."""
@@ -432,6 +441,15 @@ class Servers:
         """The servers among them: who was not started by another one."""
         found = self.processes()
         return [pid for pid in found if int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) not in found]
+
+    def processor_seconds(self):
+        """Of the daemon, and of all that it has started."""
+        def spent(pid, first, last):
+            fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+            return sum(int(field) for field in fields[first:last]) / os.sysconf("SC_CLK_TCK")
+
+        pid = self.daemon.process.pid
+        return {"daemon": spent(pid, 11, 13), "started": spent(pid, 13, 15) + sum(spent(server, 11, 15) for server in self.processes())}
 
     def close(self):
         """Nothing outlives a test, however it has ended. What a plugin deletes leaves nothing outside of its files, either."""
