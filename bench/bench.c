@@ -43,6 +43,7 @@ static void subject_directory(const struct settings *settings, const struct subj
     snprintf(ret_path, size, "%s/%s-%llu", settings->paths.directory, subject->store, (unsigned long long)existing);
 }
 
+/* Whatever fails, the others go on. */
 static int run_round(const struct settings *settings, const struct cell *cell, struct rounds *rounds)
 {
     const struct scenario *scenario = cell->scenario;
@@ -50,7 +51,7 @@ static int run_round(const struct settings *settings, const struct cell *cell, s
     const double own_seconds = scenario->seconds[settings->extent];
     const bool has_own = own_seconds > 0 && !settings->seconds_given && rounds->subject->kind != SUBJECT_FLOOR;
     const struct rounds *first = &cell->subjects[0];
-    const bool has_model = first->count && first->subject->kind == SUBJECT_ENGINE;
+    const bool has_model = first->count && !first->failed && first->subject->kind == SUBJECT_ENGINE;
     subject_directory(settings, rounds->subject, cell->existing, directory, sizeof directory);
     snprintf(mark, sizeof mark, "%s.filled", directory);
     if (scenario->is_fresh)
@@ -65,7 +66,9 @@ static int run_round(const struct settings *settings, const struct cell *cell, s
                                         .seconds = has_own ? own_seconds : settings->seconds,
                                         .model = has_model ? &first->results[first->count - 1] : NULL};
     if (rounds->subject->run(&options, &rounds->results[rounds->count]) < 0) {
-        fprintf(stderr, "bench: %s failed in %s\n", rounds->subject->name, scenario->name);
+        fprintf(stderr, "bench: %s failed in %s, %u outstanding\n", rounds->subject->name, scenario->name,
+                cell->outstanding);
+        rounds->failed = true;
         return -1;
     }
     rounds->count++;
@@ -94,11 +97,13 @@ static int run_cell(const struct settings *settings, const struct scenario *scen
         cell->existing = existing;
         choose_subjects(settings, cell);
     }
-    for (unsigned round = 0; round < settings->rounds && r == 0; round++) {
-        for (unsigned i = 0; i < cell->count && r == 0; i++)
-            r = run_round(settings, cell, &cell->subjects[i]);
+    for (unsigned round = 0; round < settings->rounds && cell; round++) {
+        for (unsigned i = 0; i < cell->count; i++) {
+            if (!cell->subjects[i].failed)
+                r |= run_round(settings, cell, &cell->subjects[i]);
+        }
     }
-    if (r == 0)
+    if (cell)
         tell_cell(cell, settings->rows);
     free(cell);
     return r;
@@ -112,9 +117,9 @@ static int run_scenario(const struct settings *settings, const struct scenario *
                                                                                : scenario->existing[settings->extent];
     int r = 0;
     tell_scenario(scenario);
-    for (unsigned i = 0; i < COLUMNS_MAX && r == 0 && (i == 0 || existing[i]); i++) {
-        for (unsigned j = 0; j < COLUMNS_MAX && outstanding[j] && r == 0; j++)
-            r = run_cell(settings, scenario, outstanding[j], existing[i]);
+    for (unsigned i = 0; i < COLUMNS_MAX && (i == 0 || existing[i]); i++) {
+        for (unsigned j = 0; j < COLUMNS_MAX && outstanding[j]; j++)
+            r |= run_cell(settings, scenario, outstanding[j], existing[i]);
     }
     return r;
 }
