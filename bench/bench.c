@@ -1,6 +1,7 @@
 /* The bench: scenarios of bench/lib/scenario.c, each with the engine in its modes, floors and peers in turn, in the
  * same run. `bench --help` tells the options, bench/README.md what is measured. */
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +268,7 @@ int main(int argc, char **argv)
         return usage(r > 0 ? 0 : 2);
     if (bench_make_fresh(settings.paths.directory) < 0)
         return 1;
+    signal(SIGPIPE, SIG_IGN);              /* who went away is told of by the write that failed */
     chmod(settings.paths.directory, 0711); /* PostgreSQL runs as somebody else */
     const int code = run_all(&settings) < 0 ? 1 : 0;
     bench_remove_tree(settings.paths.directory);
