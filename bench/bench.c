@@ -1,6 +1,7 @@
 /* The bench: scenarios of bench/lib/scenario.c, each with the engine in its modes, floors and peers in turn, in the
  * same run. `bench --help` tells the options, bench/README.md what is measured. */
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,7 @@ static void subject_directory(const struct settings *settings, const struct subj
     snprintf(ret_path, size, "%s/%s-%llu", settings->paths.directory, subject->store, (unsigned long long)existing);
 }
 
+/* Whatever fails, the others go on. */
 static int run_round(const struct settings *settings, const struct cell *cell, struct rounds *rounds)
 {
     const struct scenario *scenario = cell->scenario;
@@ -50,7 +52,7 @@ static int run_round(const struct settings *settings, const struct cell *cell, s
     const double own_seconds = scenario->seconds[settings->extent];
     const bool has_own = own_seconds > 0 && !settings->seconds_given && rounds->subject->kind != SUBJECT_FLOOR;
     const struct rounds *first = &cell->subjects[0];
-    const bool has_model = first->count && first->subject->kind == SUBJECT_ENGINE;
+    const bool has_model = first->count && !first->failed && first->subject->kind == SUBJECT_ENGINE;
     subject_directory(settings, rounds->subject, cell->existing, directory, sizeof directory);
     snprintf(mark, sizeof mark, "%s.filled", directory);
     if (scenario->is_fresh)
@@ -65,7 +67,9 @@ static int run_round(const struct settings *settings, const struct cell *cell, s
                                         .seconds = has_own ? own_seconds : settings->seconds,
                                         .model = has_model ? &first->results[first->count - 1] : NULL};
     if (rounds->subject->run(&options, &rounds->results[rounds->count]) < 0) {
-        fprintf(stderr, "bench: %s failed in %s\n", rounds->subject->name, scenario->name);
+        fprintf(stderr, "bench: %s failed in %s, %u outstanding\n", rounds->subject->name, scenario->name,
+                cell->outstanding);
+        rounds->failed = true;
         return -1;
     }
     rounds->count++;
@@ -94,11 +98,13 @@ static int run_cell(const struct settings *settings, const struct scenario *scen
         cell->existing = existing;
         choose_subjects(settings, cell);
     }
-    for (unsigned round = 0; round < settings->rounds && r == 0; round++) {
-        for (unsigned i = 0; i < cell->count && r == 0; i++)
-            r = run_round(settings, cell, &cell->subjects[i]);
+    for (unsigned round = 0; round < settings->rounds && cell; round++) {
+        for (unsigned i = 0; i < cell->count; i++) {
+            if (!cell->subjects[i].failed)
+                r |= run_round(settings, cell, &cell->subjects[i]);
+        }
     }
-    if (r == 0)
+    if (cell)
         tell_cell(cell, settings->rows);
     free(cell);
     return r;
@@ -112,9 +118,9 @@ static int run_scenario(const struct settings *settings, const struct scenario *
                                                                                : scenario->existing[settings->extent];
     int r = 0;
     tell_scenario(scenario);
-    for (unsigned i = 0; i < COLUMNS_MAX && r == 0 && (i == 0 || existing[i]); i++) {
-        for (unsigned j = 0; j < COLUMNS_MAX && outstanding[j] && r == 0; j++)
-            r = run_cell(settings, scenario, outstanding[j], existing[i]);
+    for (unsigned i = 0; i < COLUMNS_MAX && (i == 0 || existing[i]); i++) {
+        for (unsigned j = 0; j < COLUMNS_MAX && outstanding[j]; j++)
+            r |= run_cell(settings, scenario, outstanding[j], existing[i]);
     }
     return r;
 }
@@ -262,6 +268,7 @@ int main(int argc, char **argv)
         return usage(r > 0 ? 0 : 2);
     if (bench_make_fresh(settings.paths.directory) < 0)
         return 1;
+    signal(SIGPIPE, SIG_IGN);              /* who went away is told of by the write that failed */
     chmod(settings.paths.directory, 0711); /* PostgreSQL runs as somebody else */
     const int code = run_all(&settings) < 0 ? 1 : 0;
     bench_remove_tree(settings.paths.directory);

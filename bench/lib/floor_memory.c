@@ -185,6 +185,8 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
     for (ssize_t sent = 0; sent < size;) {
         const uv_buf_t rest = uv_buf_init(buf->base + sent, (unsigned)(size - sent));
         const int r = uv_try_write(stream, &rest, 1);
+        if (r < 0 && r != UV_EAGAIN)
+            break; /* nobody reads any more; the next read says so */
         sent += r > 0 ? r : 0;
     }
 }

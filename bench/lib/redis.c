@@ -127,7 +127,7 @@ static void ask(void *arg, unsigned slot, struct buffer *out)
     }
 }
 
-static ssize_t take(void *arg, unsigned slot, char *data, size_t size, uint64_t *units)
+static ssize_t take(void *arg, unsigned slot, char *data, size_t size)
 {
     struct redis *redis = arg;
     const char *end = memchr(data, '\n', size);
@@ -146,10 +146,8 @@ static ssize_t take(void *arg, unsigned slot, char *data, size_t size, uint64_t 
         fprintf(stderr, "bench: redis: %.*s", (int)line, data);
         return -1;
     }
-    if (redis->asks == STEPPING) {
+    if (redis->asks == STEPPING)
         redis->phases[slot] = (redis->phases[slot] + 1) % TRANSITIONS;
-        *units += redis->phases[slot] == 0;
-    }
     return line;
 }
 

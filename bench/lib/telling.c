@@ -46,7 +46,7 @@ static void summarize(struct rounds *rounds, bool is_time)
 static const struct rounds *find(const struct cell *cell, const char *name)
 {
     for (unsigned i = 0; i < cell->count; i++) {
-        if (strcmp(cell->subjects[i].subject->name, name) == 0)
+        if (!cell->subjects[i].failed && strcmp(cell->subjects[i].subject->name, name) == 0)
             return &cell->subjects[i];
     }
     return NULL;
@@ -57,7 +57,7 @@ static const struct rounds *best_peer(const struct cell *cell)
     const struct rounds *best = NULL;
     for (unsigned i = 0; i < cell->count; i++) {
         const struct rounds *rounds = &cell->subjects[i];
-        if (rounds->subject->kind == SUBJECT_PEER && (!best || rounds->median > best->median))
+        if (!rounds->failed && rounds->subject->kind == SUBJECT_PEER && (!best || rounds->median > best->median))
             best = rounds;
     }
     return best;
@@ -196,10 +196,14 @@ static json_t *row_of(const struct cell *cell, const struct row *row)
 void tell_cell(struct cell *cell, json_t *rows)
 {
     const struct scenario *scenario = cell->scenario;
-    for (unsigned i = 0; i < cell->count; i++)
-        summarize(&cell->subjects[i], scenario->is_time);
+    for (unsigned i = 0; i < cell->count; i++) {
+        if (!cell->subjects[i].failed)
+            summarize(&cell->subjects[i], scenario->is_time);
+    }
     for (unsigned i = 0; i < cell->count; i++) {
         const struct rounds *rounds = &cell->subjects[i];
+        if (rounds->failed)
+            continue;
         const bool is_engine = rounds->subject->kind == SUBJECT_ENGINE;
         const struct row row = {.rounds = rounds,
                                 .of_floor = ratio(rounds, find(cell, scenario->floor)),

@@ -11,6 +11,7 @@ struct rounds {
     const struct subject *subject;
     struct run_result results[ROUNDS_MAX];
     unsigned count;
+    bool failed;                     /* said so: not told, and not run again in this cell */
     double median, min, max;         /* per second, or ms */
     const struct run_result *middle; /* the round of the median */
     struct histogram latency;        /* of all rounds */

@@ -63,9 +63,8 @@ static int take_answers(struct wires *wires, struct connection *connection)
     size_t at = 0;
     while (connection->count && at < connection->in_size) {
         const unsigned slot = connection->slots[connection->first];
-        uint64_t units = 0;
         const ssize_t taken = wires->protocol->take(wires->protocol->arg, slot, connection->in + at,
-                                                    connection->in_size - at, &units);
+                                                    connection->in_size - at);
         if (taken < 0)
             return -1;
         if (taken == 0)
@@ -77,7 +76,6 @@ static int take_answers(struct wires *wires, struct connection *connection)
         if (wires->measuring) {
             histogram_add(&wires->result->latency, bench_now_ns() - wires->sent_ns[slot]);
             wires->result->commands++;
-            wires->result->count += units;
         }
         if (!wires->draining)
             ask(wires, connection, slot);
@@ -148,6 +146,7 @@ static int measure(struct wires *wires, const struct run_options *options, pid_t
     const uint64_t started_ns = bench_now_ns();
     int r = turn(wires, started_ns + (uint64_t)(options->seconds * 1e9), false);
     result->seconds = (double)(bench_now_ns() - started_ns) / 1e9;
+    result->count = result->commands / TRANSITIONS;
     wires->measuring = false;
     bench_usage(pid, true, result);
     wires->draining = true;
@@ -184,7 +183,6 @@ int wire_call(const struct wire_protocol *protocol, int fd, unsigned slot)
     static char in[ROOM];
     size_t size = 0, sent = 0;
     ssize_t taken = 0, got = 1;
-    uint64_t units;
     protocol->ask(protocol->arg, slot, &out);
     while (sent < out.size && got > 0) {
         got = send(fd, out.data + sent, out.size - sent, MSG_NOSIGNAL);
@@ -195,7 +193,7 @@ int wire_call(const struct wire_protocol *protocol, int fd, unsigned slot)
         got = recv(fd, in + size, sizeof in - size - 1, 0);
         size += got > 0 ? (size_t)got : 0;
         in[size] = '\0';
-        taken = protocol->take(protocol->arg, slot, in, size, &units);
+        taken = protocol->take(protocol->arg, slot, in, size);
     }
     return taken > 0 ? 0 : -1;
 }

@@ -11,13 +11,12 @@ struct wire_protocol {
     int (*connect)(void *arg);
     /* Appends the next command of a slot. */
     void (*ask)(void *arg, unsigned slot, struct buffer *out);
-    /* Bytes that the answer to it takes; 0: it is not whole yet; -1: it is none, or a refusal. `units` grows by one
-     * where the answer ends one of what the scenario counts. */
-    ssize_t (*take)(void *arg, unsigned slot, char *data, size_t size, uint64_t *units);
+    /* Bytes that the answer to it takes; 0: it is not whole yet; -1: it is none, or a refusal. */
+    ssize_t (*take)(void *arg, unsigned slot, char *data, size_t size);
 };
 
-/* Warms up, measures; what is under way at the end is taken in still. Fills seconds, count, commands and latency, and
- * what `pid` used. */
+/* Warms up, measures; what is under way at the end is taken in still. Fills seconds, commands, count (in
+ * lifecycles: a command is a transition), latency, and what `pid` used. */
 int wire_run(const struct wire_protocol *protocol, const struct run_options *options, unsigned connections, pid_t pid,
              struct run_result *result);
 /* One command to its answer, on a connection of its own. */
