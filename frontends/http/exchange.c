@@ -120,7 +120,8 @@ void exchange_over(struct http_exchange *exchange)
     listing_release(exchange);
     if (connection) {
         connection->exchange = NULL;
-        connection->deadline_ms = uv_now(server->loop) + server->limits.head_ms;
+        connection->since_ms = uv_now(server->loop);
+        connection->deadline_ms = connection->since_ms + server->limits.head_ms;
         link_append(&server->heads, &connection->phase);
     }
     exchange_free(exchange);

@@ -149,6 +149,27 @@ static void sweep(struct http_server *server, struct link *list, bool body)
     }
 }
 
+/* A client that asks and then says that it asks no more: where both came in one piece libmicrohttpd has read the first
+ * and does not hear of the second. Looked at once, when nothing has come for a while after connecting or an answer. */
+static void hear_ends(struct http_server *server)
+{
+    const uint64_t first_ms = server->quiet_since_ms, now_ms = uv_now(server->loop);
+    const uint64_t last_ms = now_ms - (now_ms < SWEEP_MS ? now_ms : SWEEP_MS);
+    struct link *previous;
+    for (struct link *link = server->heads.previous; link != &server->heads; link = previous) {
+        struct http_connection *connection = link_owner(link, struct http_connection, phase);
+        char byte;
+        previous = link->previous;
+        if (connection->since_ms < first_ms)
+            break;
+        if (connection->since_ms >= last_ms || recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
+            continue;
+        shutdown(connection->fd, SHUT_RDWR);
+        connection->listener->dirty = true;
+    }
+    server->quiet_since_ms = last_ms;
+}
+
 /* After a crowd has gone, its memory goes back to the system. */
 static void give_back(struct http_server *server)
 {
@@ -162,14 +183,22 @@ static void give_back(struct http_server *server)
     malloc_trim(0);
 }
 
+static void run_all(struct http_server *server)
+{
+    for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++)
+        run(&server->listeners[i]);
+}
+
+/* Where we are late ourselves, what lies here already came in time: it is read before anybody is called slow. */
 static void on_timer(uv_timer_t *timer)
 {
     struct http_server *server = timer->data;
+    run_all(server);
     sweep(server, &server->heads, false);
     sweep(server, &server->bodies, true);
+    hear_ends(server);
     stream_tick(server);
-    for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++)
-        run(&server->listeners[i]);
+    run_all(server);
     give_back(server);
     if (server->stats.connections == 0 && !server->closing)
         uv_timer_stop(timer);
@@ -201,7 +230,8 @@ static void connection_started(struct http_listener *listener, struct MHD_Connec
     connection->fd = fd ? fd->connect_fd : -1;
     if (client && client->client_addr)
         print_address(client->client_addr, connection->address);
-    connection->deadline_ms = uv_now(server->loop) + server->limits.head_ms;
+    connection->since_ms = uv_now(server->loop);
+    connection->deadline_ms = connection->since_ms + server->limits.head_ms;
     link_init(&connection->phase);
     link_append(&server->heads, &connection->phase);
     server->stats.accepted++;
