@@ -186,7 +186,8 @@ static bool has_body(const struct http_exchange *exchange)
 static void expect_body(struct http_exchange *exchange)
 {
     struct http_connection *connection = exchange->connection;
-    connection->deadline_ms = uv_now(exchange->server->loop) + exchange->server->limits.body_ms;
+    connection->since_ms = uv_now(exchange->server->loop);
+    connection->deadline_ms = connection->since_ms + exchange->server->limits.body_ms;
     link_append(&exchange->server->bodies, &connection->phase);
     exchange->state = EXCHANGE_BODY;
 }

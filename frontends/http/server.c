@@ -149,25 +149,29 @@ static void sweep(struct http_server *server, struct link *list, bool body)
     }
 }
 
-/* A client that asks and then says that it asks no more: where both came in one piece libmicrohttpd has read the first
- * and does not hear of the second. Looked at once, when nothing has come for a while after connecting or an answer. */
-static void hear_ends(struct http_server *server)
+static uint64_t quiet_before(const struct http_server *server)
 {
-    const uint64_t first_ms = server->quiet_since_ms, now_ms = uv_now(server->loop);
-    const uint64_t last_ms = now_ms - (now_ms < SWEEP_MS ? now_ms : SWEEP_MS);
+    const uint64_t now_ms = uv_now(server->loop);
+    return now_ms > SWEEP_MS ? now_ms - SWEEP_MS : 0;
+}
+
+/* Clients that have sent something and have gone, or will send no more: where both came in one piece libmicrohttpd
+ * reads the first and does not hear of the second. Each is looked at once, when it has been waited for a while. */
+static void hear_ends(struct http_server *server, struct link *list)
+{
+    const uint64_t last_ms = quiet_before(server);
     struct link *previous;
-    for (struct link *link = server->heads.previous; link != &server->heads; link = previous) {
+    for (struct link *link = list->previous; link != list; link = previous) {
         struct http_connection *connection = link_owner(link, struct http_connection, phase);
         char byte;
         previous = link->previous;
-        if (connection->since_ms < first_ms)
+        if (connection->since_ms < server->quiet_since_ms)
             break;
         if (connection->since_ms >= last_ms || recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
             continue;
         shutdown(connection->fd, SHUT_RDWR);
         connection->listener->dirty = true;
     }
-    server->quiet_since_ms = last_ms;
 }
 
 /* After a crowd has gone, its memory goes back to the system. */
@@ -196,7 +200,9 @@ static void on_timer(uv_timer_t *timer)
     run_all(server);
     sweep(server, &server->heads, false);
     sweep(server, &server->bodies, true);
-    hear_ends(server);
+    hear_ends(server, &server->heads);
+    hear_ends(server, &server->bodies);
+    server->quiet_since_ms = quiet_before(server);
     stream_tick(server);
     run_all(server);
     give_back(server);

@@ -67,7 +67,7 @@ struct http_server {
     struct http_listener *listeners;
     unsigned listeners_count;
     struct link heads, bodies; /* connections that are waited for, by deadline */
-    uint64_t quiet_since_ms;   /* who is in heads since before then has been looked at (server.c) */
+    uint64_t quiet_since_ms;   /* who is waited for since before then has been looked at (server.c) */
     struct link paused;        /* exchanges whose refusal is held back */
     struct link submitting;    /* exchanges whose command goes to the engine at the end of this turn */
     struct link waiting;       /* exchanges that wait for a state (waiting.c) */
@@ -89,7 +89,7 @@ struct http_connection {
     struct http_listener *listener;
     struct http_exchange *exchange; /* the request that is under way */
     struct link phase;              /* in heads or bodies */
-    uint64_t since_ms, deadline_ms; /* since_ms: in heads */
+    uint64_t since_ms, deadline_ms; /* of that phase */
     int fd;
     char address[HTTP_ADDRESS_SIZE]; /* of the client, without its port */
     /* The last Authorization header that was good, as a keyed hash, and whose it was: most clients send the same again.
