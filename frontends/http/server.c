@@ -369,7 +369,7 @@ static void note_address(struct http_listener *listener, int fd)
         return;
     char text[HTTP_ADDRESS_SIZE];
     print_address((struct sockaddr *)&address, text);
-    snprintf(host, sizeof host, "%s", text);
+    snprintf(host, sizeof host, "%.*s", (int)sizeof host - 1, text);
     const bool six = address.ss_family == AF_INET6;
     const unsigned port = ntohs(six ? ((struct sockaddr_in6 *)&address)->sin6_port
                                     : ((struct sockaddr_in *)&address)->sin_port);
