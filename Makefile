@@ -75,6 +75,7 @@ TEST_LIB_SOURCES := $(wildcard tests/lib/*.c)
 TEST_SOURCES     := $(wildcard tests/unit/test_*.c)
 FUZZ_SOURCES     := $(wildcard tests/fuzz/*.c)
 SIM_SOURCES      := $(wildcard tests/sim/*.c)
+STATES_SOURCES   := $(wildcard tests/states/*.c)
 BENCH_LIB_SOURCES := $(wildcard bench/lib/*.c)
 BENCH_SOURCES    := $(wildcard bench/*.c)
 EXAMPLE_SOURCES  := $(wildcard examples/*/*.c)
@@ -88,17 +89,19 @@ ENGINE_OBJECTS   := $(call object,$(ENGINE_SOURCES))
 FRONTEND_OBJECTS := $(call object,$(FRONTEND_SOURCES))
 TEST_LIB_OBJECTS := $(call object,$(TEST_LIB_SOURCES))
 BENCH_LIB_OBJECTS := $(call object,$(BENCH_LIB_SOURCES))
-ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(CRASH_SOURCES) $(FAULT_SOURCES) $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) $(SIM_SOURCES) \
+ALL_SOURCES      := $(ENGINE_SOURCES) $(FRONTEND_SOURCES) frontends/main.c $(CRASH_SOURCES) $(FAULT_SOURCES) $(TEST_LIB_SOURCES) $(TEST_SOURCES) $(FUZZ_SOURCES) $(SIM_SOURCES) $(STATES_SOURCES) \
                     $(BENCH_LIB_SOURCES) $(BENCH_SOURCES) $(EXAMPLE_SOURCES)
-HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h tests/sim/*.h bench/lib/*.h)
+HEADERS          := $(wildcard engine/*.h engine/base/*.h frontends/*/*.h provisioners/*.h provisioners/*/*.h tests/lib/*.h tests/fuzz/*.h tests/sim/*.h tests/states/*.h bench/lib/*.h)
 TESTS            := $(patsubst tests/unit/%.c,$(OUT)/tests/%,$(TEST_SOURCES))
+# It brings its own malloc(), and so does a sanitizer.
+STATES           := $(if $(SANITIZE),,$(OUT)/states)
 FUZZERS          := $(patsubst tests/fuzz/fuzz_%.c,$(OUT)/targets/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHES          := $(patsubst bench/%.c,$(OUT)/bench/%,$(BENCH_SOURCES))
 EXAMPLES         := $(patsubst examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SOURCES))
 GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
-.PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
+.PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs states states-short states-bugs crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage \
         bench bench-full bench-guard demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -118,10 +121,11 @@ help:
 	@echo 'make bench        what it does beside its floors and peers, in minutes; make bench-full: all of it, in hours'
 	@echo 'make bench-guard  instructions per lifecycle beside those written down; UPDATE=1 writes them anew'
 	@echo 'make sim          simulated life against a model: SEED=1 SEEDS=2000 STEPS=400; make sim-bugs tries the simulator'
+	@echo 'make states       every state that two services can reach, by the core itself; make states-short; make states-bugs tries it'
 	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
 	@echo 'make faults       failing and full disks, files and memory that run out, damaged stores'
 	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
-	@echo 'make coverage     line and branch coverage of the tests      make valgrind   C tests under valgrind'
+	@echo 'make coverage     line and branch coverage of all suites     make valgrind   C tests under valgrind'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall'
 	@echo 'make setup        install what building and testing needs (apt); make clean'
 	@echo
@@ -204,6 +208,11 @@ $(OUT)/sim: $(call object,$(SIM_SOURCES)) $(OUT)/libreeve.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
 
+# Its own store.c takes the place of the engine's.
+$(OUT)/states: $(call object,$(STATES_SOURCES)) $(OUT)/libreeve.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
+
 $(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BUILD)/tests/fuzz/frontend.o \
                $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
@@ -227,10 +236,10 @@ $(OUT)/examples/%: examples/%.c $(OUT)/libreeve.so $(OUT)/$(SONAME) $(GENERATED)
 
 test check: ; @.ci/setup build test && $(MAKE) --no-print-directory tests
 
-tests: all $(TESTS) $(EXAMPLES) $(FAULTS_LIB)
+tests: all $(TESTS) $(STATES) $(EXAMPLES) $(FAULTS_LIB)
 	@REEVE_FAULTS_LIB=$(abspath $(FAULTS_LIB)) REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run $(T)
 
-test-unit: all $(TESTS)
+test-unit: all $(TESTS) $(STATES)
 	@REEVE_BUILD=$(abspath $(OUT)) REEVE_BIN=$(abspath $(OUT)/reeve) REEVE_GENERATE=$(abspath $(BUILD)/generate) tests/run --unit $(T)
 
 test-api: all $(EXAMPLES) $(FAULTS_LIB)
@@ -245,6 +254,22 @@ sim: $(OUT)/sim
 sim-bugs:
 	@.ci/setup build
 	@tests/sim/bugs $(or $(SEEDS),2000)
+
+# Every state of one service with its backups, then of two; and the beginning of two that share one place. Short: the
+# first, and the beginning of the second.
+states: $(OUT)/states
+	@$(OUT)/states --services 1 --backups
+	@$(OUT)/states --operations 1 --depth 10
+	@$(OUT)/states --operations 2
+
+states-short: $(OUT)/states
+	@$(OUT)/states --services 1 --backups
+	@$(OUT)/states --depth 8
+
+# Does it find what it is for?
+states-bugs:
+	@.ci/setup build
+	@tests/sim/bugs --states
 
 # Each target SECONDS long (T=NAME: one of them), in turn; what it finds is in build/fuzz/found.
 fuzz:
@@ -278,13 +303,20 @@ valgrind:
 	@$(MAKE) --no-print-directory -s $(TESTS)
 	@for test in $(TESTS); do valgrind -q --leak-check=full --error-exitcode=9 $$test || exit 1; done
 
+# All suites together: tests, every state, simulated life with its histories. What one of them finds is no matter here.
 coverage:
 	@.ci/setup build test coverage
-	@$(MAKE) --no-print-directory COVERAGE=1 tests
-	@gcovr --root . --object-directory build/coverage --filter engine/ --filter frontends/ --filter provisioners/ \
-	    --gcov-ignore-parse-errors --exclude-unreachable-branches --print-summary \
-	    --html-details build/coverage/report.html
-	@echo 'build/coverage/report.html has the details'
+	@find build/coverage -name '*.gcda' -delete 2>/dev/null; true
+	@-$(MAKE) --no-print-directory COVERAGE=1 tests
+	@-$(MAKE) --no-print-directory COVERAGE=1 sim SEEDS=$(or $(SEEDS),300)
+	@for part in frontends provisioners engine; do printf '\n==== %s/\n' $$part; $(GCOVR) --filter $$part/ --print-summary \
+	    $$(test $$part != engine || echo --txt build/coverage/engine.txt --json build/coverage/engine.json) | grep -E '^(lines|branches)'; done
+	@$(GCOVR) --filter engine/ --filter frontends/ --filter provisioners/ --html-details build/coverage/report.html
+	@echo 'build/coverage/report.html and engine.txt have the details'
+
+# An assertion that does not hold ends the process: there is no other branch to take.
+GCOVR = gcovr --root . --object-directory build/coverage --gcov-ignore-parse-errors --exclude-unreachable-branches \
+        --exclude-throw-branches --exclude-lines-by-pattern '.*\bassert\(.*'
 
 # ---- Looking after the code ----
 

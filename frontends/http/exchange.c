@@ -120,7 +120,8 @@ void exchange_over(struct http_exchange *exchange)
     listing_release(exchange);
     if (connection) {
         connection->exchange = NULL;
-        connection->deadline_ms = uv_now(server->loop) + server->limits.head_ms;
+        connection->since_ms = uv_now(server->loop);
+        connection->deadline_ms = connection->since_ms + server->limits.head_ms;
         link_append(&server->heads, &connection->phase);
     }
     exchange_free(exchange);
@@ -185,7 +186,8 @@ static bool has_body(const struct http_exchange *exchange)
 static void expect_body(struct http_exchange *exchange)
 {
     struct http_connection *connection = exchange->connection;
-    connection->deadline_ms = uv_now(exchange->server->loop) + exchange->server->limits.body_ms;
+    connection->since_ms = uv_now(exchange->server->loop);
+    connection->deadline_ms = connection->since_ms + exchange->server->limits.body_ms;
     link_append(&exchange->server->bodies, &connection->phase);
     exchange->state = EXCHANGE_BODY;
 }

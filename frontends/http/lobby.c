@@ -89,12 +89,9 @@ static enum seen look(const struct http_connection *connection)
     return size == (ssize_t)sizeof head || (size > 0 && is_whole(head, (size_t)size)) ? SEEN_WHOLE : SEEN_PART;
 }
 
-static void on_bytes(uv_poll_t *poll, int status, int unused)
+static int look_at_some(struct http_server *server)
 {
-    struct http_server *server = poll->data;
     struct epoll_event events[LOOKS_MAX];
-    (void)status;
-    (void)unused;
     const int count = epoll_wait(server->lobby_epoll, events, LOOKS_MAX, 0);
     for (int i = 0; i < count; i++) {
         struct http_connection *connection = events[i].data.ptr;
@@ -104,6 +101,20 @@ static void on_bytes(uv_poll_t *poll, int status, int unused)
         else if (seen == SEEN_END || (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
             lobby_drop(connection); /* no more of it will come */
     }
+    return count;
+}
+
+static void on_bytes(uv_poll_t *poll, int status, int unused)
+{
+    (void)status;
+    (void)unused;
+    look_at_some(poll->data);
+}
+
+void lobby_look(struct http_server *server)
+{
+    while (look_at_some(server) == LOOKS_MAX)
+        ;
 }
 
 /* ---- Those who come ---- */

@@ -153,6 +153,31 @@ static void sweep(struct http_server *server, struct link *list, bool body)
     }
 }
 
+static uint64_t quiet_before(const struct http_server *server)
+{
+    const uint64_t now_ms = uv_now(server->loop);
+    return now_ms > SWEEP_MS ? now_ms - SWEEP_MS : 0;
+}
+
+/* Clients that have sent something and have gone, or will send no more: where both came in one piece libmicrohttpd
+ * reads the first and does not hear of the second. Each is looked at once, when it has been waited for a while. */
+static void hear_ends(struct http_server *server, struct link *list)
+{
+    const uint64_t last_ms = quiet_before(server);
+    struct link *previous;
+    for (struct link *link = list->previous; link != list; link = previous) {
+        struct http_connection *connection = link_owner(link, struct http_connection, phase);
+        char byte;
+        previous = link->previous;
+        if (connection->since_ms < server->quiet_since_ms)
+            break;
+        if (connection->in_lobby || connection->since_ms >= last_ms || recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
+            continue;
+        shutdown(connection->fd, SHUT_RDWR);
+        connection->listener->dirty = true;
+    }
+}
+
 /* After a crowd has gone, its memory goes back to the system. */
 static void give_back(struct http_server *server)
 {
@@ -166,16 +191,27 @@ static void give_back(struct http_server *server)
     malloc_trim(0);
 }
 
+static void run_all(struct http_server *server)
+{
+    for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++)
+        run(&server->listeners[i]);
+}
+
+/* Where we are late ourselves, what lies here already came in time: it is read before anybody is called slow. */
 static void on_timer(uv_timer_t *timer)
 {
     struct http_server *server = timer->data;
+    lobby_look(server);
+    run_all(server);
     sweep(server, &server->heads, false);
     sweep(server, &server->bodies, true);
+    hear_ends(server, &server->heads);
+    hear_ends(server, &server->bodies);
+    server->quiet_since_ms = quiet_before(server);
     stream_tick(server);
-    for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++) {
+    for (unsigned i = 0; i < server->listeners_count && !server->stopped; i++)
         lobby_accept(&server->listeners[i]); /* there may be files again */
-        run(&server->listeners[i]);
-    }
+    run_all(server);
     give_back(server);
     if (server->stats.connections == 0 && !server->closing)
         uv_timer_stop(timer);
@@ -204,7 +240,8 @@ struct http_connection *connection_new(struct http_listener *listener, int fd, c
     connection->fd = fd;
     connection->in_lobby = true;
     print_address(address, connection->address);
-    connection->deadline_ms = uv_now(server->loop) + server->limits.head_ms;
+    connection->since_ms = uv_now(server->loop);
+    connection->deadline_ms = connection->since_ms + server->limits.head_ms;
     link_init(&connection->phase);
     link_append(&server->heads, &connection->phase);
     listener->connections++;
@@ -352,7 +389,7 @@ static void note_address(struct http_listener *listener, int fd)
         return;
     char text[HTTP_ADDRESS_SIZE];
     print_address((struct sockaddr *)&address, text);
-    snprintf(host, sizeof host, "%s", text);
+    snprintf(host, sizeof host, "%.*s", (int)sizeof host - 1, text);
     const bool six = address.ss_family == AF_INET6;
     const unsigned port = ntohs(six ? ((struct sockaddr_in6 *)&address)->sin6_port
                                     : ((struct sockaddr_in *)&address)->sin_port);

@@ -74,6 +74,7 @@ struct http_server {
     int lobby_epoll;
     uv_poll_t lobby;
     struct link heads, bodies; /* connections that are waited for, by deadline */
+    uint64_t quiet_since_ms;   /* who is waited for since before then has been looked at (server.c) */
     struct link paused;        /* exchanges whose refusal is held back */
     struct link submitting;    /* exchanges whose command goes to the engine at the end of this turn */
     struct link waiting;       /* exchanges that wait for a state (waiting.c) */
@@ -95,7 +96,7 @@ struct http_connection {
     struct http_listener *listener;
     struct http_exchange *exchange; /* the request that is under way */
     struct link phase;              /* in heads or bodies */
-    uint64_t deadline_ms;
+    uint64_t since_ms, deadline_ms; /* of that phase */
     int fd;
     bool in_lobby, waiting;          /* not yet libmicrohttpd's; and in the lobby's epoll */
     char address[HTTP_ADDRESS_SIZE]; /* of the client, without its port */
@@ -214,6 +215,8 @@ int lobby_open(struct http_server *server);
 void lobby_listen(struct http_listener *listener, int fd);
 /* Take the next clients, where that was not possible until now. */
 void lobby_accept(struct http_listener *listener);
+/* At all that has come by now, where the loop may be late. */
+void lobby_look(struct http_server *server);
 /* Disconnect one of them. */
 void lobby_drop(struct http_connection *connection);
 

@@ -8,27 +8,17 @@ import urllib.request
 
 import pytest
 from clock import Clock
+from ports import Ports
 from tenant import Tenant
 
 PLUGIN = pathlib.Path(__file__).resolve().parents[1] / "fixtures/plugins/echo"
 ANYWHERE = [{"source": "0.0.0.0/0"}]
 
 
-def free_range(count=20):
-    """A first port with some free behind it; taken from where the system gives out none."""
-    for first in range(20000, 32000, count):
-        try:
-            for port in range(first, first + count):
-                socket.create_server(("127.0.0.1", port)).close()
-            return first, first + count - 1
-        except OSError:
-            continue
-    raise RuntimeError("no free ports")
-
-
 class House:
     def __init__(self, daemon_factory, *arguments, clock=None):
-        self.ports, self.clock = free_range(), clock
+        self.reserved, self.clock = Ports(20), clock
+        self.ports = self.reserved.first, self.reserved.last
         self.daemon = daemon_factory("--door", f"127.0.0.1:{self.ports[0]}-{self.ports[1]}", "--http", "127.0.0.1:0", "--door-activity-ms", "100",
                                      *arguments, provisioner=f"exec:{PLUGIN}", start=False)
         self.daemon.start(environment=clock and clock.environment())

@@ -14,6 +14,7 @@ import pytest
 import scram
 from daemon import BINARY
 from rpc import RpcError
+from servers import status_of
 from tenant import Tenant
 
 PLUGIN = pathlib.Path(__file__).resolve().parents[1] / "fixtures/plugins/steered"
@@ -22,15 +23,6 @@ SECONDS = 20
 
 def processes():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def status_of(pid):
-    """(state, parent) of a process; None where there is none."""
-    try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return fields[0], int(fields[1])
 
 
 def wait_process(pidfd):
@@ -316,7 +308,7 @@ def test_an_operation_that_the_program_does_not_have_fails(daemon_factory):
 
 
 def test_a_program_is_ended_at_its_deadline(daemon_factory):
-    stage = Stage(daemon_factory, "--operation-timeout-ms", "300")
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "1500")
     stage.will("provision", "hang")
     service = stage.tenant.running()
     retry, = stage.events(service, "service_retry")
@@ -326,7 +318,7 @@ def test_a_program_is_ended_at_its_deadline(daemon_factory):
 
 
 def test_a_program_that_is_deaf_to_sigterm_is_killed(daemon_factory):
-    stage = Stage(daemon_factory, "--operation-timeout-ms", "300")
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "1500")
     stage.will("provision", "deaf")
     service = stage.tenant.create()
     program = os.pidfd_open(stage.wait_started())
@@ -337,7 +329,7 @@ def test_a_program_that_is_deaf_to_sigterm_is_killed(daemon_factory):
 
 
 def test_the_deadline_holds_while_there_is_no_daemon(daemon_factory):
-    stage = Stage(daemon_factory, "--operation-timeout-ms", "1000")
+    stage = Stage(daemon_factory, "--operation-timeout-ms", "2000")
     stage.will("provision", "hang")
     service = stage.tenant.create()
     stage.wait_started()

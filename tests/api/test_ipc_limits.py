@@ -81,7 +81,7 @@ def flood(client, data):
 
 
 def test_client_that_never_reads_is_disconnected(daemon_factory):
-    daemon = daemon_factory("--ipc-stall-ms", 300)
+    daemon = daemon_factory("--ipc-stall-ms", 1000)
     rpc = daemon.client()
     tenant = Tenant(rpc)
     service = tenant.running()
@@ -91,7 +91,7 @@ def test_client_that_never_reads_is_disconnected(daemon_factory):
 
 
 def test_stream_that_is_never_read_is_disconnected(daemon_factory):
-    daemon = daemon_factory("--ipc-stall-ms", 300)
+    daemon = daemon_factory("--ipc-stall-ms", 1000)
     rpc = daemon.client()
     tenant = Tenant(rpc)
     requests = [("service.create", {"organizationId": tenant.id, "name": f"s{i}", **SERVICE}) for i in range(3000)]

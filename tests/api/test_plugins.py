@@ -12,7 +12,8 @@ import sys
 import pytest
 from clock import FAKETIME, Clock
 from daemon import BINARY
-from servers import ANYWHERE, KINDS, PLUGINS, ROOT, SECONDS, ClickHouse, Postgres, Redis, free_ports, sha256_of, wait_until
+from ports import Ports
+from servers import ANYWHERE, KINDS, PLUGINS, ROOT, SECONDS, ClickHouse, Postgres, Redis, sha256_of, wait_until
 
 SANITIZED = "address" in str(BINARY) or "thread" in str(BINARY)
 once = pytest.mark.skipif(SANITIZED, reason="it is the plugin that is tried, and it is the same under a sanitizer")
@@ -62,9 +63,9 @@ def test_what_was_written_outlives_everything_but_delete(servers):
 @once
 def test_conformance(kind, tmp_path):
     kind.need()
-    first, last = free_ports()
+    ports = Ports(40)
     done = subprocess.run([BINARY, "provisioner", "check", kind.plugin, "--state", tmp_path / "state", "--rounds", "1", "--env", "MB_PER_GB=4",
-                           "--env", f"PORTS={first}-{last}"], capture_output=True, text=True, timeout=200)
+                           "--env", f"PORTS={ports}"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0 and " 0 failed" in done.stdout, done.stdout
     assert os.listdir(tmp_path / "state/services") == os.listdir(tmp_path / "state/backups") == os.listdir(tmp_path / "state/locks") == []
 

@@ -27,7 +27,7 @@ def daemon(daemon_factory):
 @pytest.fixture
 def hasty(daemon_factory):
     """Its leases run out soon."""
-    return daemon_factory(provisioner="workers:lease-ms=500")
+    return daemon_factory(provisioner="workers:lease-ms=1000")
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_without_a_worker_operations_wait_for_one(daemon_factory):
 def test_a_lease_that_runs_out_goes_to_another(hasty):
     tenant = Tenant(hasty.client())
     slow = Worker(hasty)
-    assert slow.lease_ms == 500
+    assert slow.lease_ms == 1000
     service = tenant.create()
     lease, first = slow.take()
     quick = Worker(hasty)

@@ -17,6 +17,7 @@ import time
 import uuid
 
 import pytest
+from ports import Ports
 from rpc import RpcError
 from tenant import Tenant
 
@@ -26,18 +27,13 @@ ANYWHERE = [{"source": "0.0.0.0/0"}]
 SECONDS = 60
 
 
-def free_ports(count=40):
-    """FIRST, LAST of ports that nobody has, from where the system gives out none; other runs of tests look elsewhere first."""
-    blocks = range(20000, 32000 - count, count)
-    for i in range(len(blocks)):
-        first = blocks[(os.getpid() + i) % len(blocks)]
-        try:
-            for port in range(first, first + count):
-                socket.create_server(("127.0.0.1", port)).close()
-            return first, first + count - 1
-        except OSError:
-            continue
-    raise RuntimeError("no free ports")
+def status_of(pid):
+    """(state, parent) of a process; None where there is none, or none any more."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return fields[0], int(fields[1])
 
 
 def wait_until(holds):
@@ -283,7 +279,8 @@ class Servers:
     def __init__(self, kind, daemon_factory, *arguments, door=True, settings="", ports=20, clock=None):
         kind.need()
         self.kind = kind
-        first, last = free_ports(20 + ports)
+        self.reserved = Ports(20 + ports)
+        first, last = self.reserved.first, self.reserved.last
         # Of the uids, too, each daemon has its own: others may run on this machine at the same time.
         door_arguments = ["--door", f"127.0.0.1:{first}-{first + 19}", "--door-activity-ms", "100"] if door else []
         self.ports = range(first + 20, last + 1)
@@ -438,9 +435,10 @@ class Servers:
         return found
 
     def leaders(self):
-        """The servers among them: who was not started by another one."""
+        """The servers among them: who was not started by another one. What has ended meanwhile is none."""
         found = self.processes()
-        return [pid for pid in found if int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) not in found]
+        parents = {pid: status[1] for pid in found if (status := status_of(pid))}
+        return [pid for pid, parent in parents.items() if parent not in found]
 
     def processor_seconds(self):
         """Of the daemon, and of all that it has started."""
