@@ -120,17 +120,25 @@ void store_put(struct store *store, enum store_table table, const struct store_k
 }
 
 /* Of the events only the key of the last one is kept. */
-void store_append(struct store *store, enum store_table table, const struct store_key *key, const void *value,
-                  size_t size)
+static void append_event(struct store *store, const struct store_key *key, const void *value, size_t size)
 {
     struct store_item last;
-    if (store_last(store, table, &last)) {
+    if (store_last(store, TABLE_EVENTS, &last)) {
         struct store_key before = {.size = last.key_size};
         memcpy(before.bytes, last.key, last.key_size);
-        store_delete(store, table, &before);
+        store_delete(store, TABLE_EVENTS, &before);
     }
-    store_put(store, table, key, NULL, 0);
+    store_put(store, TABLE_EVENTS, key, NULL, 0);
     store_on_event(value, size);
+}
+
+void store_insert(struct store *store, enum store_table table, const struct store_key *key, const void *value,
+                  size_t size)
+{
+    if (table == TABLE_EVENTS)
+        append_event(store, key, value, size);
+    else
+        store_put(store, table, key, value, size);
 }
 
 void store_delete(struct store *store, enum store_table table, const struct store_key *key)
@@ -147,6 +155,26 @@ void store_delete(struct store *store, enum store_table table, const struct stor
 int store_batch_error(const struct store *store)
 {
     (void)store;
+    return 0;
+}
+
+/* Everything is durable at once, so there is one number for all batches. */
+int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
+{
+    (void)store, (void)wait;
+    *ret_sequence = 1;
+    return 0;
+}
+
+void store_wait(struct store *store)
+{
+    (void)store;
+}
+
+int store_settle(struct store *store, uint64_t *ret_sequence)
+{
+    (void)store;
+    *ret_sequence = 1;
     return 0;
 }
 
