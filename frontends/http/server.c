@@ -171,7 +171,8 @@ static void hear_ends(struct http_server *server, struct link *list)
         previous = link->previous;
         if (connection->since_ms < server->quiet_since_ms)
             break;
-        if (connection->in_lobby || connection->since_ms >= last_ms || recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
+        if (connection->in_lobby || connection->since_ms >= last_ms ||
+            recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
             continue;
         shutdown(connection->fd, SHUT_RDWR);
         connection->listener->dirty = true;
