@@ -96,5 +96,12 @@ class Daemon:
         for client in self.clients:
             client.close()
         if self.process and self.process.poll() is None:
+            if "/coverage/" in BINARY:  # what was run is written down at a clean end only
+                self.process.terminate()
+                try:
+                    self.process.wait(30)
+                    return
+                except subprocess.TimeoutExpired:
+                    pass
             self.process.kill()
             self.process.wait()
