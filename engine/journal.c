@@ -42,6 +42,7 @@ struct writing {
     struct extent *extents;
     size_t count, extent_capacity;
     struct place end;
+    uint64_t after; /* newest batch of the writes before: on disk before any of these frames is */
     uint64_t batches;
 };
 
@@ -62,6 +63,7 @@ struct journal {
     uint64_t term;
     struct writing filling, flushing;
     bool busy;      /* somebody is writing what is in `flushing` */
+    bool putting;   /* `filling` ends with part of a batch */
     bool preparing; /* somebody makes the segment behind the last */
     bool stopping, failed;
     char failure[256];
@@ -201,6 +203,7 @@ static int move_on(struct journal *journal)
         pthread_cond_wait(&journal->settled, &journal->lock);
     unsigned number = free_segment(journal);
     if (number == 0) {
+        errno = ENFILE;
         const int fd = journal->segment_count < JOURNAL_SEGMENTS_MAX ? make_segment(journal, journal->segment_count + 1)
                                                                      : -1;
         if (fd < 0 || add_segment(journal, fd) != 0)
@@ -264,7 +267,7 @@ static int put_frame(struct journal *journal, const char *payload, size_t size, 
                                   .chain = next->position.chain,
                                   .sequence = next->position.sequence + 1,
                                   .term = journal->term,
-                                  .durable = journal->durable.position.sequence,
+                                  .durable = writing->after,
                                   .store = journal->store,
                                   .part = part,
                                   .flags = last ? FRAME_LAST : 0};
@@ -313,6 +316,9 @@ static int put_batch(struct journal *journal, const char *payload, size_t size)
     const size_t last_size = before_count ? journal->filling.extents[before_count - 1].size : 0;
     int r = 0;
     uint32_t part = 0;
+    if (before_count == 0)
+        journal->filling.after = before.position.sequence;
+    journal->putting = true; /* the lock may be let go meanwhile */
     for (size_t done = 0; r == 0;) {
         size_t bytes = next_part(journal, size - done);
         if (bytes == SIZE_MAX) {
@@ -325,6 +331,7 @@ static int put_batch(struct journal *journal, const char *payload, size_t size)
         if (done == size)
             break;
     }
+    journal->putting = false;
     if (r < 0) {
         forget_behind(journal, &before);
         journal->filling.size = before_size;
@@ -381,7 +388,7 @@ static void flush(struct journal *journal)
 /* Under the lock: what has been filled is next. False: nothing is to be written, or it may not be. */
 static bool take_filled(struct journal *journal)
 {
-    if (journal->failed || journal->filling.count == 0)
+    if (journal->failed || journal->putting || journal->filling.count == 0)
         return false;
     const struct writing flushed = journal->flushing;
     journal->flushing = journal->filling;
@@ -408,12 +415,11 @@ static void *run_thread(void *arg)
     pthread_setname_np(pthread_self(), "reeve-journal");
     pthread_mutex_lock(&journal->lock);
     while (!journal->stopping) {
-        if (journal->busy || journal->failed || journal->filling.count == 0) {
+        if (journal->busy || !take_filled(journal)) {
             pthread_cond_wait(&journal->work, &journal->lock);
             continue;
         }
         journal->busy = true;
-        take_filled(journal);
         flush(journal);
         journal->busy = false;
         pthread_mutex_unlock(&journal->lock);
@@ -434,9 +440,9 @@ int journal_append(struct journal *journal, const void *payload, size_t size, bo
         *ret_position = journal->next.position;
         if ((wait || !journal->threaded) && !journal->busy)
             flush_filled(journal);
-        else
-            pthread_cond_signal(&journal->work);
     }
+    if (journal->filling.count)
+        pthread_cond_signal(&journal->work);
     pthread_mutex_unlock(&journal->lock);
     return r;
 }
@@ -480,13 +486,33 @@ static int open_again(struct journal *journal)
     return 0;
 }
 
-/* What may be on disk of the failed batches is written over, or does not follow: their term is older. */
+/* The first frame behind the last durable one may be on disk although its write failed, and would be found when the
+ * next batch is not: it stands at the next place, or is the first of a file. What comes behind it follows nothing. */
+static int void_failed(struct journal *journal)
+{
+    static const _Alignas(JOURNAL_BLOCK) char zeros[JOURNAL_BLOCK];
+    const struct place *durable = &journal->durable;
+    for (unsigned number = 1; number <= journal->segment_count; number++) {
+        const struct segment *segment = &journal->segments[number];
+        const bool is_next = number == durable->segment;
+        if (is_next ? durable->offset >= journal->segment_bytes : segment->last_sequence <= durable->position.sequence)
+            continue;
+        if (write_all(segment->fd, zeros, sizeof zeros, is_next ? durable->offset : JOURNAL_BLOCK) != 0 ||
+            fdatasync(segment->fd) != 0)
+            return failed_with(journal, "the journal cannot be written", errno);
+    }
+    return 0;
+}
+
+/* What may be on disk of the failed batches is not found any more, or does not follow: their term is older. */
 int journal_reopen(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
     while (journal->busy)
         pthread_cond_wait(&journal->settled, &journal->lock);
     int r = journal->failed ? open_again(journal) : 0;
+    if (journal->failed && r == 0)
+        r = void_failed(journal);
     if (journal->failed && r == 0) {
         journal->filling.size = journal->filling.count = 0;
         journal->filling.batches = 0;
@@ -546,6 +572,7 @@ void journal_get_stats(struct journal *journal, struct journal_stats *ret_stats)
     *ret_stats = journal->stats;
     ret_stats->held_bytes = held_bytes(journal);
     ret_stats->file_bytes = journal->segment_count * journal->segment_bytes;
+    ret_stats->max_bytes = journal->max_bytes;
     ret_stats->segments = journal->segment_count;
     ret_stats->direct = journal->direct;
     pthread_mutex_unlock(&journal->lock);
@@ -560,9 +587,14 @@ static void take_end(struct journal *journal, const struct journal_end *end)
     journal->term = end->term + 1;
     if (end->segment_bytes)
         journal->segment_bytes = end->segment_bytes; /* as it was made */
+    if (journal->segment_bytes < JOURNAL_SEGMENT_BYTES_MIN)
+        journal->segment_bytes = JOURNAL_SEGMENT_BYTES_MIN;
+    /* One file is written to, and is not released before another one is. */
+    if (journal->max_bytes < 2 * journal->segment_bytes)
+        journal->max_bytes = 2 * journal->segment_bytes;
 }
 
-/* What has no header yet is made again. */
+/* What has no header yet is made again; not the last one, which may do without the room on disk. */
 static int open_segments(struct journal *journal, const struct journal_end *end, struct reeve_error *ret_error)
 {
     journal->segments = calloc((size_t)end->segment_count + 1, sizeof *journal->segments);
@@ -572,6 +604,10 @@ static int open_segments(struct journal *journal, const struct journal_end *end,
         char path[4200];
         name_segment(journal, number, path);
         const struct journal_segment *segment = &end->segments[number];
+        if (!segment->whole && number == end->segment_count && number > 1)
+            return unlink(path) == 0 ? 0
+                                     : error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "cannot remove %s: %s",
+                                                 path, strerror(errno));
         const int fd = segment->whole ? open_segment(journal, number) : make_segment(journal, number);
         if (fd < 0)
             return error_set(ret_error, errno == ENOMEM ? REEVE_ERROR_NO_MEMORY : REEVE_ERROR_STORE_ACCESS, NULL,

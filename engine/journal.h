@@ -12,7 +12,8 @@
  * own, so that nothing acknowledged is ever written again:
  *
  *     magic, checksum of what follows, payload size, checksum of the frame before (the chain),
- *     batch, term, newest batch that was durable by then, id of the store, part of the batch, flags, payload
+ *     batch, term, newest batch of the writes before (durable by then), id of the store, part of the batch, flags,
+ *     payload
  *
  * A frame that does not follow is where the journal ends: the power failed while it was written. Unless a later one
  * knows that it had been durable: then the journal is damaged, and not taken for shorter than it was.
@@ -71,6 +72,7 @@ void journal_prepare(struct journal *journal);
 struct journal_stats {
     uint64_t batches, bytes, flushes; /* written */
     uint64_t held_bytes, file_bytes;  /* of files that hold what is not released yet; of all files */
+    uint64_t max_bytes;               /* which held_bytes should not reach: two files at least */
     unsigned segments;
     bool direct; /* past the page cache */
 };

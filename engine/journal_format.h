@@ -7,6 +7,7 @@
 #define JOURNAL_BLOCK 4096
 #define JOURNAL_VERSION 1
 #define JOURNAL_PART_MAX (UINT64_C(1) << 20) /* bytes of a frame's payload */
+#define JOURNAL_SEGMENT_BYTES_MIN (UINT64_C(128) << 10)
 #define JOURNAL_SEGMENTS_MAX 9999
 #define JOURNAL_NAME_FORMAT "%s/journal.%04u"
 

@@ -1,5 +1,6 @@
 /* Reading a journal: every frame that is whole is found first, then they are followed by their chain. Where a frame
  * stands does not matter, so what is damaged hides nothing but itself. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <isa-l/crc.h>
@@ -80,7 +81,7 @@ static int find_frames(struct scan *scan, unsigned segment, const char *bytes, u
 {
     struct frame_header header;
     *ret_any = false;
-    for (uint64_t at = JOURNAL_BLOCK; at < size;) {
+    for (uint64_t at = JOURNAL_BLOCK; at + sizeof header <= size;) {
         memcpy(&header, bytes + at, sizeof header);
         const uint64_t here = at;
         at += JOURNAL_BLOCK;
@@ -115,7 +116,7 @@ static int check_header(struct scan *scan, unsigned number, const char *path, co
     memcpy(&header, bytes, sizeof header);
     if (memcmp(header.magic, SEGMENT_MAGIC, sizeof SEGMENT_MAGIC) != 0 ||
         header.checksum != segment_checksum(&header)) {
-        if (!has_frames && is_zero(bytes, sizeof header))
+        if (!has_frames && is_zero(bytes, sizeof header) && number > scan->options->segments_expected)
             return 0; /* the process ended while it was made */
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
                          "%s is damaged: it does not begin as a journal does", path);
@@ -127,7 +128,7 @@ static int check_header(struct scan *scan, unsigned number, const char *path, co
     if (memcmp(&header.store_id, &scan->options->store_id, sizeof header.store_id) != 0)
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
                          "%s is the journal of another store: data.mdb and journal files belong together", path);
-    if (header.bytes != size)
+    if (header.bytes != size || size < JOURNAL_SEGMENT_BYTES_MIN || size % JOURNAL_BLOCK)
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
                          "%s is damaged: it has %llu bytes instead of %llu", path, (unsigned long long)size,
                          (unsigned long long)header.bytes);
@@ -160,6 +161,16 @@ static int read_all(int fd, char *bytes, size_t size)
     return 0;
 }
 
+/* What is taken as durable must be on disk: the process may have ended before it was flushed, and a flush that failed
+ * leaves in the page cache what is not there. */
+static int settle_on_disk(int fd)
+{
+    if (fdatasync(fd) != 0)
+        return -1;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    return 0;
+}
+
 static int read_segment(struct scan *scan, unsigned number, const char *path, int fd)
 {
     struct stat status;
@@ -167,8 +178,13 @@ static int read_segment(struct scan *scan, unsigned number, const char *path, in
         return cannot_read(scan, path);
     const size_t size = (size_t)status.st_size;
     bool any;
-    if (size < JOURNAL_BLOCK)
+    if (size < JOURNAL_BLOCK && number > scan->options->segments_expected)
         return 0; /* the process ended while it was made */
+    if (size < JOURNAL_BLOCK)
+        return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL, "%s is damaged: it has only %zu bytes", path,
+                         size);
+    if (!scan->options->read_only && settle_on_disk(fd) != 0)
+        return cannot_read(scan, path);
     char *bytes = malloc(size);
     if (!bytes || read_all(fd, bytes, size) != 0) {
         free(bytes);
@@ -198,6 +214,29 @@ static int keep_file(struct scan *scan, unsigned number, int fd)
     return 0;
 }
 
+static int refuse_missing(struct scan *scan)
+{
+    return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
+                     "%s/journal.%04u is missing: the journal holds what data.mdb does not have yet",
+                     scan->options->directory, scan->segment_count + 1);
+}
+
+/* Files have numbers without a gap: behind one that is missing there must not be others. */
+static int check_last(struct scan *scan, unsigned missing)
+{
+    DIR *directory = scan->options->segments_expected ? opendir(scan->options->directory) : NULL;
+    unsigned number, highest = 0;
+    char end;
+    if (!directory)
+        return 0; /* the database has everything */
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        if (sscanf(entry->d_name, "journal.%4u%c", &number, &end) == 1 && number > highest)
+            highest = number;
+    }
+    closedir(directory);
+    return highest > missing ? refuse_missing(scan) : 0;
+}
+
 static int read_segments(struct scan *scan)
 {
     char path[4200];
@@ -205,7 +244,7 @@ static int read_segments(struct scan *scan)
         snprintf(path, sizeof path, JOURNAL_NAME_FORMAT, scan->options->directory, number);
         const int fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 && errno == ENOENT)
-            return 0;
+            return check_last(scan, number);
         if (fd < 0)
             return cannot_read(scan, path);
         int r = keep_file(scan, number, fd);
@@ -317,13 +356,6 @@ static int refuse_gap(struct scan *scan, const struct journal_end *end)
         "the files are as they were",
         (unsigned long long)end->position.sequence + 1, (unsigned long long)scan->newest_durable,
         scan->options->directory);
-}
-
-static int refuse_missing(struct scan *scan)
-{
-    return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
-                     "%s/journal.%04u is missing: the journal holds what data.mdb does not have yet",
-                     scan->options->directory, scan->segment_count + 1);
 }
 
 int journal_scan(const struct journal_options *options, journal_visit visit, void *arg, struct journal_end *ret_end,

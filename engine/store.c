@@ -113,7 +113,7 @@ static void freeze_when_due(struct store *store)
     const bool is_old = !store->single_threaded && store->active_since_ms &&
                         clock_mono_ns() / 1000000 - store->active_since_ms >= store->checkpoint_ms;
     if (is_old || atomic_load(&store->active->bytes) >= store->table_max_bytes / 2 ||
-        journal.held_bytes >= store->journal_max_bytes / 2)
+        journal.held_bytes >= journal.max_bytes / 2)
         store_freeze(store);
 }
 

@@ -16,11 +16,13 @@ bool view_get(struct store_view *view, enum store_table table, const struct stor
 /* From this node on, in the direction of the walk, the first that the view sees a version of. */
 static void settle_on(struct view_cursor *cursor, int level, struct memtable_node *node)
 {
-    while (node && !memtable_at(node, cursor->view->sequence))
+    const struct memtable_version *version = NULL;
+    while (node && !(version = memtable_at(node, cursor->view->sequence)))
         node = cursor->backwards
                    ? memtable_before(cursor->view->tables[level], cursor->table, node->key, node->key_size)
                    : memtable_next(node);
     cursor->nodes[level] = node;
+    cursor->versions[level] = version;
 }
 
 static void step_node(struct view_cursor *cursor, int level)
@@ -93,7 +95,7 @@ static bool take(struct view_cursor *cursor, int level, struct store_item *ret_i
         return true;
     }
     const struct memtable_node *node = cursor->nodes[level];
-    const struct memtable_version *version = memtable_at(node, cursor->view->sequence);
+    const struct memtable_version *version = cursor->versions[level];
     *ret_item = (struct store_item){node->key, node->key_size, version->bytes, version->size};
     for (int i = level; i < 2; i++) {
         if (stands_on(cursor->nodes[i], ret_item))

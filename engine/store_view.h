@@ -14,6 +14,7 @@ struct view_cursor {
     enum store_table table;
     bool backwards;
     struct memtable_node *nodes[2];
+    const struct memtable_version *versions[2]; /* of them: a node that the writer takes out has none any more */
     struct database_cursor below;
     struct store_item item; /* where `below` is */
     bool has_item;
