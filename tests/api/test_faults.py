@@ -106,7 +106,7 @@ ERRORS = {"EIO": "Input/output error", "ENOSPC": "No space left on device", "EDQ
 
 
 # A sync cannot be cut short; a write that is interrupted is in the next test.
-CASES = [(calls, effect) for calls in ("pwrite writev", "metawrite", "fdatasync") for effect in ERRORS
+CASES = [(calls, effect) for calls in ("pwrite writev", "syncwrite", "fdatasync") for effect in ERRORS
          if effect != ("short" if calls == "fdatasync" else "EINTR")]
 
 
@@ -130,7 +130,7 @@ def test_a_failing_disk_refuses_writes_until_it_is_well(site, calls, effect):
     s.assert_kept()
 
 
-@pytest.mark.parametrize("call", ["pwrite", "writev", "metawrite"])
+@pytest.mark.parametrize("call", ["pwrite", "writev", "syncwrite"])
 def test_a_write_that_is_interrupted_is_made_again(site, call):
     s = site()
     s.spoil(f"{call} EINTR 0 2\n")
