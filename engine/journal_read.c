@@ -1,5 +1,6 @@
 /* Reading a journal: every frame that is whole is found first, then they are followed by their chain. Where a frame
  * stands does not matter, so what is damaged hides nothing but itself. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <isa-l/crc.h>
@@ -188,7 +189,8 @@ static int keep_file(struct scan *scan, unsigned number, int fd)
     struct journal_segment *segments = realloc(scan->segments, (number + 1) * sizeof *segments);
     scan->segments = segments ? segments : scan->segments;
     if (!files || !segments) {
-        close(fd);
+        if (fd >= 0)
+            close(fd);
         return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
     }
     scan->files[number] = fd;
@@ -197,23 +199,46 @@ static int keep_file(struct scan *scan, unsigned number, int fd)
     return 0;
 }
 
+static int refuse_missing(struct scan *scan, unsigned number)
+{
+    return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
+                     "%s/journal.%04u is missing: the journal holds what data.mdb does not have yet",
+                     scan->options->directory, number);
+}
+
+static int find_highest(struct scan *scan, unsigned *ret_highest)
+{
+    DIR *directory = opendir(scan->options->directory);
+    if (!directory)
+        return cannot_read(scan, scan->options->directory);
+    unsigned number;
+    char end;
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        if (sscanf(entry->d_name, "journal.%4u%c", &number, &end) == 1 && number > *ret_highest)
+            *ret_highest = number;
+    }
+    closedir(directory);
+    return 0;
+}
+
+/* One that is missing may be made again where the database has everything, and not where others follow it. */
 static int read_segments(struct scan *scan)
 {
     char path[4200];
-    for (unsigned number = 1; number <= JOURNAL_SEGMENTS_MAX; number++) {
+    unsigned highest = scan->options->segments_expected;
+    int r = find_highest(scan, &highest);
+    for (unsigned number = 1; number <= highest && r == 0; number++) {
         snprintf(path, sizeof path, JOURNAL_NAME_FORMAT, scan->options->directory, number);
         const int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 && errno == ENOENT)
-            return 0;
-        if (fd < 0)
+        if (fd < 0 && errno == ENOENT && scan->options->segments_expected > 0)
+            return refuse_missing(scan, number);
+        if (fd < 0 && errno != ENOENT)
             return cannot_read(scan, path);
-        int r = keep_file(scan, number, fd);
-        if (r == 0)
+        r = keep_file(scan, number, fd);
+        if (r == 0 && fd >= 0)
             r = read_segment(scan, number, path, fd);
-        if (r < 0)
-            return r;
     }
-    return 0;
+    return r;
 }
 
 /* ---- Following the chain ---- */
@@ -318,13 +343,6 @@ static int refuse_gap(struct scan *scan, const struct journal_end *end)
         scan->options->directory);
 }
 
-static int refuse_missing(struct scan *scan)
-{
-    return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
-                     "%s/journal.%04u is missing: the journal holds what data.mdb does not have yet",
-                     scan->options->directory, scan->segment_count + 1);
-}
-
 int journal_scan(const struct journal_options *options, journal_visit visit, void *arg, struct journal_end *ret_end,
                  struct reeve_error *ret_error)
 {
@@ -332,8 +350,6 @@ int journal_scan(const struct journal_options *options, journal_visit visit, voi
     memcpy(&scan.store, &options->store_id, sizeof scan.store);
     struct journal_end end = {.position = options->after};
     int r = read_segments(&scan);
-    if (r == 0 && scan.segment_count < options->segments_expected)
-        r = refuse_missing(&scan);
     if (r == 0 && scan.count)
         qsort(scan.frames, scan.count, sizeof *scan.frames, by_order);
     if (r == 0)
@@ -341,8 +357,10 @@ int journal_scan(const struct journal_options *options, journal_visit visit, voi
     if (r == 0 && scan.newest_durable > end.position.sequence)
         r = refuse_gap(&scan, &end);
     free(scan.frames);
-    for (unsigned number = 1; number <= scan.segment_count; number++)
-        close(scan.files[number]);
+    for (unsigned number = 1; number <= scan.segment_count; number++) {
+        if (scan.files[number] >= 0)
+            close(scan.files[number]);
+    }
     free(scan.files);
     if (r < 0) {
         free(scan.segments);
