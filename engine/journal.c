@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/crash.h"
@@ -99,6 +100,13 @@ static int open_segment(struct journal *journal, unsigned number)
     return fd;
 }
 
+/* A write that is cut short is one that fails; most often the disk is full. */
+static int why_short(int fd)
+{
+    struct statvfs disk;
+    return fstatvfs(fd, &disk) == 0 && disk.f_bavail == 0 ? ENOSPC : EIO;
+}
+
 static int write_all(int fd, const void *bytes, size_t size, uint64_t offset)
 {
     ssize_t done;
@@ -106,7 +114,7 @@ static int write_all(int fd, const void *bytes, size_t size, uint64_t offset)
         done = pwrite(fd, bytes, size, (off_t)offset);
     while (done < 0 && errno == EINTR);
     if (done >= 0 && (size_t)done != size)
-        errno = EIO;
+        errno = why_short(fd);
     return done == (ssize_t)size ? 0 : -1;
 }
 

@@ -16,16 +16,19 @@ from web import Web
 
 FAULTS = os.environ.get("REEVE_FAULTS_LIB")
 SLOW = "simulated:delay-ms=200..200"
+SMALL = ["--map-initial-bytes", "1048576", "--journal-segment-bytes", "262144", "--journal-max-bytes", "524288",
+         "--table-max-bytes", "262144", "--checkpoint-ms", "1"]  # soon full, where checkpoints fail
+BUFFERED = "direct EINVAL 0 0\n"  # a file system that has no way past the page cache
 NEVER = "simulated:delay-ms=3600000..3600000"  # every batch has commands in it: somebody is told
 
 
 class Site:
     """A daemon on a disk of this test's making, and what it has acknowledged."""
 
-    def __init__(self, daemon_factory, tmp_path, *arguments, **options):
-        self.rules = tmp_path / "rules"
+    def __init__(self, daemon_factory, tmp_path, *arguments, always="", **options):
+        self.rules, self.always = tmp_path / "rules", always
         self.daemon = daemon_factory("--http", "127.0.0.1:0", *arguments, start=False, **options)
-        self.rules.write_text("")
+        self.spoil("")
         self.start()
         self.rpc = self.daemon.client()
         self.tenant = Tenant(self.rpc)
@@ -39,7 +42,7 @@ class Site:
     def spoil(self, text):
         """Whole at once: half a rule would be another one."""
         part = self.rules.with_suffix(".part")
-        part.write_text(text)
+        part.write_text(self.always + text)
         part.rename(self.rules)
 
     def create(self):
@@ -77,6 +80,28 @@ class Site:
                 return refusals[-1]
         raise AssertionError("nothing ran out")
 
+    def is_ready(self):
+        return self.web.get("/readyz").status == 200
+
+    def assert_refuses(self):
+        """It tries again by itself, and does not take the silence of a batch with nothing in it for a cure."""
+        assert not self.is_ready()
+        failures, recoveries = self.rpc.call("stats")["commitFailures"], self.daemon.log().count(RECOVERED)
+        self.rpc.wait_stats(lambda stats: stats["commitFailures"] >= failures + 2)
+        assert not self.is_ready() and self.daemon.log().count(RECOVERED) == recoveries
+
+    def wait_recovered(self):
+        """By itself."""
+        self.rpc.wait_stats(lambda _: self.is_ready())
+        assert RECOVERED in self.daemon.log()
+        self.create()
+
+    def wait_checkpoint_fails(self):
+        """Checkpoints begin with a batch: each command that makes one is done."""
+        failures = self.rpc.call("stats")["checkpointFailures"]
+        while self.rpc.call("stats")["checkpointFailures"] == failures:
+            self.create()
+
     def assert_kept(self):
         """After a crash, too."""
         self.daemon.kill()
@@ -105,63 +130,112 @@ ERRORS = {"EIO": "Input/output error", "ENOSPC": "No space left on device", "EDQ
           "EINTR": "Interrupted system call", "short": "Input/output error"}
 
 
-# A sync cannot be cut short; a write that is interrupted is in the next test.
-CASES = [(calls, effect) for calls in ("pwrite writev", "metawrite", "fdatasync") for effect in ERRORS
-         if effect != ("short" if calls == "fdatasync" else "EINTR")]
+# A sync cannot be cut short; a write that is interrupted is in another test.
+def cases(**calls):
+    return [(file, effect) for file, sync in calls.items() for effect in ERRORS if effect != ("short" if sync else "EINTR")]
 
 
-@pytest.mark.parametrize("calls, effect", CASES)
-def test_a_failing_disk_refuses_writes_until_it_is_well(site, calls, effect):
-    s = site(provisioner=SLOW)
+JOURNAL = {"direct": ("", "syncwrite pwrite"), "written": (BUFFERED, "pwrite"), "flushed": (BUFFERED, "fdatasync")}
+DATABASE = {"pages": "pwrite writev", "meta": "syncwrite", "flushed": "fdatasync"}
+
+
+@pytest.mark.parametrize("way, effect", cases(direct=False, written=False, flushed=True))
+def test_a_journal_that_fails_refuses_writes_until_it_is_well(site, way, effect):
+    always, calls = JOURNAL[way]
+    s = site(provisioner=SLOW, always=always)
     under_way = s.create()
-    s.spoil("".join(f"{call} {effect} 0 0\n" for call in calls.split()))
+    s.spoil("".join(f"{call} {effect} 0 0 journal\n" for call in calls.split()))
     assert ERRORS[effect] in s.refused()
     s.assert_reads()
-    assert s.web.get("/readyz").status == 503
-    # It tries again by itself, and does not take the silence of a batch with nothing in it for a cure.
-    failures = s.rpc.call("stats")["commitFailures"]
-    s.rpc.wait_stats(lambda stats: stats["commitFailures"] >= failures + 2)
-    assert s.web.get("/readyz").status == 503 and RECOVERED not in s.daemon.log()
+    s.assert_refuses()
     s.spoil("")
-    s.rpc.wait_stats(lambda _: s.web.get("/readyz").status == 200)
-    assert RECOVERED in s.daemon.log()
-    s.create()
+    s.wait_recovered()
     s.tenant.wait_state(under_way, "running")
     s.assert_kept()
 
 
-@pytest.mark.parametrize("call", ["pwrite", "writev", "metawrite"])
-def test_a_write_that_is_interrupted_is_made_again(site, call):
-    s = site()
-    s.spoil(f"{call} EINTR 0 2\n")
-    for _ in range(5):
+@pytest.mark.parametrize("way, effect", cases(pages=False, meta=False, flushed=True))
+def test_a_database_that_fails_is_waited_for_by_the_journal(site, way, effect):
+    s = site(*SMALL, provisioner=NEVER)
+    s.create()
+    s.spoil("".join(f"{call} {effect} 0 0 data.mdb\n" for call in DATABASE[way].split()))
+    s.wait_checkpoint_fails()
+    assert s.is_ready()
+    s.create()
+    assert ERRORS[effect] in s.daemon.log()
+    s.assert_reads()
+    assert ERRORS[effect] in s.create_until_refused()  # the journal or the table in memory is full
+    s.assert_reads()
+    s.assert_refuses()
+    s.spoil("")
+    s.wait_recovered()
+    s.assert_kept()
+
+
+@pytest.mark.parametrize("call, file", [("pwrite", "data.mdb"), ("writev", "data.mdb"), ("syncwrite", "data.mdb"),
+                                        ("syncwrite", "journal"), ("pwrite", "journal")])
+def test_a_write_that_is_interrupted_is_made_again(site, call, file):
+    s = site(*SMALL, always=BUFFERED if call == "pwrite" else "")
+    s.spoil(f"{call} EINTR 0 2 {file}\n")
+    checkpoints = s.rpc.call("stats")["checkpoints"]
+    while s.rpc.call("stats")["checkpoints"] < checkpoints + 2:
         s.create()
-    assert s.rpc.call("stats")["commitFailures"] == 0
+    stats = s.rpc.call("stats")
+    assert stats["commitFailures"] == 0 and stats["checkpointFailures"] == 0
     s.assert_kept()
 
 
 @pytest.mark.parametrize("call", ["open", "mmap"])
-def test_a_store_that_cannot_be_opened_again_is_tried_until_it_can(site, call):
-    s = site()
+def test_a_database_that_cannot_be_opened_again_is_tried_until_it_can(site, call):
+    s = site(*SMALL, provisioner=NEVER)
     s.create()
-    s.spoil(f"fdatasync EIO 0 0\n{call} {'EMFILE' if call == 'open' else 'ENOMEM'} 0 0\n")
-    s.refused()
-    failures = s.rpc.call("stats")["commitFailures"]
-    s.rpc.wait_stats(lambda stats: stats["commitFailures"] >= failures + 2)
+    s.spoil(f"fdatasync EIO 0 0 data.mdb\n{call} {'EMFILE' if call == 'open' else 'ENOMEM'} 0 0 data.mdb\n")
+    s.create_until_refused()
+    s.assert_refuses()
     with pytest.raises(RpcError) as error:  # nothing is there to be read: told, too
         s.rpc.call("service.list", organizationId=s.tenant.id)
     assert error.value.retryable
     s.spoil("")
-    s.rpc.wait_stats(lambda _: s.web.get("/readyz").status == 200)
-    s.create()
+    s.wait_recovered()
     s.assert_reads()
     s.assert_kept()
 
 
+def test_a_journal_that_cannot_be_opened_again_is_tried_until_it_can(site):
+    s = site(provisioner=NEVER)
+    s.create()
+    s.spoil("syncwrite EIO 0 0 journal\npwrite EIO 0 0 journal\nopen EMFILE 0 0 journal\n")
+    s.refused()
+    assert "Too many open files" in s.refused()
+    s.assert_reads()
+    s.assert_refuses()
+    s.spoil("")
+    s.wait_recovered()
+    s.assert_kept()
+
+
+@pytest.mark.parametrize("rule, why", [("open EMFILE 0 0 journal", "Too many open files"), ("pwrite ENOSPC 0 0 journal", "No space left"),
+                                       ("fsync EIO 0 0 journal", "Input/output error")])
+def test_a_journal_that_cannot_have_another_file_refuses_until_it_can(site, rule, why):
+    s = site("--journal-segment-bytes", "262144", provisioner=NEVER)  # no checkpoint makes room so soon
+    s.create()
+    s.spoil(rule + "\n")
+    assert why in s.create_until_refused()
+    s.assert_reads()
+    with pytest.raises(RpcError):  # a little may fit where much did not
+        for _ in range(100):
+            s.create()
+    s.assert_refuses()
+    s.spoil("")
+    s.wait_recovered()
+    s.assert_kept()
+
+
 def test_a_map_that_cannot_grow_is_as_large_as_before(site):
-    s = site("--map-initial-bytes", "1048576", provisioner=NEVER)
-    s.spoil("mmap ENOMEM 0 1\n")  # the larger one; the one of before is had again
-    assert s.create_until_refused()
+    s = site(*SMALL, provisioner=NEVER)
+    s.spoil("mmap ENOMEM 0 1 data.mdb\n")  # the larger one; the one of before is had again
+    while s.rpc.call("stats")["checkpointFailures"] == 0:
+        assert s.create_some() == []  # the next attempt comes before anything is full, or is waited for
     s.assert_reads()
     s.create()
     s.assert_kept()
@@ -183,12 +257,12 @@ def test_a_snapshot_that_fails_leaves_nothing(site, effect):
 
 
 @pytest.mark.parametrize("call, effect", [("open", "EIO"), ("open", "EMFILE"), ("mmap", "ENOMEM"), ("pwrite", "ENOSPC"),
-                                          ("ftruncate", "EIO")])
+                                          ("ftruncate", "EIO"), ("open", "EMFILE 0 0 journal")])
 def test_a_daemon_that_cannot_open_its_store_says_why(site, call, effect):
     s = site()
     s.create()
     s.daemon.kill()
-    s.spoil(f"{call} {effect} 0 0\n")
+    s.spoil(f"{call} {effect}\n" if " " in effect else f"{call} {effect} 0 0\n")
     with pytest.raises(RuntimeError) as error:
         s.start()
     assert "ended with 1" in str(error.value) and "STORE" in str(error.value) or "cannot" in str(error.value)
@@ -221,15 +295,16 @@ def small_disk(tmp_path):
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def test_a_full_disk_refuses_writes_until_there_is_room(site, small_disk):
+# One is full of the database, which cannot take what the journal has; the other of the journal.
+@pytest.mark.parametrize("limits", [SMALL, ["--journal-segment-bytes", "262144"]], ids=["database", "journal"])
+def test_a_full_disk_refuses_writes_until_there_is_room(site, small_disk, limits):
     disk = small_disk(2)
-    s = site(data=disk / "data")
+    s = site(*limits, data=disk / "data", provisioner=NEVER)
     assert "No space left on device" in s.create_until_refused()
     s.assert_reads()
-    assert s.web.get("/readyz").status == 503
+    assert not s.is_ready()
     small_disk(32)
-    s.rpc.wait_stats(lambda _: s.web.get("/readyz").status == 200)
-    s.create()
+    s.wait_recovered()
     s.assert_kept()
 
 
@@ -257,13 +332,14 @@ def test_without_a_descriptor_to_be_had_those_who_are_in_are_served(site):
 
 
 def test_without_memory_for_a_larger_map_it_refuses_until_there_is(site):
-    s = site("--map-initial-bytes", "1048576")
+    s = site(*SMALL, provisioner=NEVER)
     s.create()
     pid = s.daemon.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_AS)
     used = int(open(f"/proc/{pid}/statm").read().split()[0]) * resource.getpagesize()
     resource.prlimit(pid, resource.RLIMIT_AS, (used + (12 << 20), before[1]))
-    assert "out of memory" in s.create_until_refused()
+    why = s.create_until_refused()
+    assert "out of memory" in why or "Cannot allocate memory" in why
     s.assert_reads()
     resource.prlimit(pid, resource.RLIMIT_AS, before)
     s.rpc.wait_stats(lambda _: s.web.get("/readyz").status == 200)
@@ -400,3 +476,100 @@ def test_a_daemon_with_a_damaged_store_says_so(healthy, daemon_factory, tmp_path
         client.call("service.list", organizationId=organization)
         raise AssertionError("damage was not noticed")
     assert error.value.code == "STORE_DAMAGED"
+
+
+# ---- Damage to the journal ----
+
+BLOCK = 4096
+
+
+def frames_of(data):
+    return [at for at in range(BLOCK, len(data), BLOCK) if data[at:at + 4] == b"RVRJ"]
+
+
+def flip_in_frame(path):
+    """One bit, in a frame in the middle: what comes after it is whole, and knows that it had been durable."""
+    file = path / "journal.0001"
+    data = bytearray(file.read_bytes())
+    frames = frames_of(data)
+    data[frames[len(frames) // 2] + 100] ^= 1
+    file.write_bytes(data)
+
+
+def another_journal(path):
+    shutil.copy(path.parent / "other/data/journal.0001", path / "journal.0001")
+
+
+JOURNAL_DAMAGES = {
+    "a frame": (flip_in_frame, "the journal is damaged: batches"),
+    "the first file lost": (lambda path: (path / "journal.0001").unlink(), "journal.0001 is missing"),
+    "a file in the middle lost": (lambda path: (path / "journal.0002").unlink(), "journal.0002 is missing"),
+    "all files lost": (lambda path: [file.unlink() for file in path.glob("journal.*")], "journal.0001 is missing"),
+    "a file of another store": (another_journal, "is the journal of another store"),
+    "a file cut short": (lambda path: os.truncate(path / "journal.0001", 65536), "it has 65536 bytes instead of 262144"),
+    "a file that begins otherwise": (lambda path: (path / "journal.0001").write_bytes(b"something else\n" * 20000), "is damaged"),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A store of which nearly everything is in its journal, in more than two files; and another one beside it."""
+    from daemon import Daemon
+    directory = tmp_path_factory.mktemp("killed")
+    for name, count in (("this", 400), ("other", 2)):
+        place = directory / name
+        place.mkdir()
+        daemon = Daemon(place, "--journal-segment-bytes", "262144", "--checkpoint-ms", "86400000")
+        daemon.start()
+        try:
+            tenant = Tenant(daemon.client())
+            for _ in range(count):
+                tenant.create()
+            daemon.kill()
+        finally:
+            daemon.close()
+    assert (directory / "this/data/journal.0003").exists()
+    return directory
+
+
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.name == "data.mdb" or file.name.startswith("journal.")}
+
+
+@pytest.mark.parametrize("damage", JOURNAL_DAMAGES)
+def test_a_damaged_journal_is_told_and_left_as_it_is(killed, daemon_factory, tmp_path, damage):
+    change, message = JOURNAL_DAMAGES[damage]
+    shutil.copytree(killed / "this/data", tmp_path / "data")
+    shutil.copytree(killed / "other", tmp_path / "other", ignore=shutil.ignore_patterns("*.sock"))
+    path = tmp_path / "data"
+    done = subprocess.run([BINARY, "check", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    change(path)
+    before = contents(path)
+    done = subprocess.run([BINARY, "check", str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode > 0 and message in done.stdout + done.stderr, done
+    daemon = daemon_factory(start=False, data=path)
+    with pytest.raises(RuntimeError) as error:
+        daemon.start()
+    assert "ended with 1" in str(error.value) and message in str(error.value)
+    assert contents(path) == before
+
+
+def test_a_torn_last_frame_is_no_damage(killed, daemon_factory, tmp_path):
+    """The power failed while it was written: nobody was told."""
+    path = tmp_path / "data"
+    shutil.copytree(killed / "this/data", path)
+    newest = max(path.glob("journal.*"), key=lambda file: (max_sequence(file), file.name))
+    data = bytearray(newest.read_bytes())
+    last = max(frames_of(data), key=lambda at: int.from_bytes(data[at + 16:at + 24], "little"))
+    data[last + 64] ^= 0xff
+    newest.write_bytes(data)
+    assert subprocess.run([BINARY, "check", str(path)], capture_output=True).returncode == 0
+    daemon = daemon_factory(start=False, data=path)
+    daemon.start()
+    assert daemon.client().call("check")["findingsCount"] == 0
+
+
+def max_sequence(file):
+    data = file.read_bytes()
+    return max((int.from_bytes(data[at + 16:at + 24], "little") for at in frames_of(data)), default=0)

@@ -5,14 +5,15 @@
  *   REEVE_FAULTS        a file with the rules, read at each call: it may change while the daemon runs
  *   REEVE_FAULTS_SEED   for what a power cut leaves behind; with it, what is not synced is remembered
  *
- * A rule is a line `CALL EFFECT SKIP COUNT`: let SKIP calls pass, then spoil COUNT (0: all). When the text of the rules
- * changes, counting starts again. CALL is one of the names below, or `any`; `metawrite` is a write through a descriptor
- * that syncs by itself, which is how LMDB makes a batch the valid one. EFFECT is
+ * A rule is a line `CALL EFFECT SKIP COUNT [FILE]`: let SKIP calls pass, then spoil COUNT (0: all), of those that are
+ * about a file whose name begins so. When the text of the rules changes, counting starts again. CALL is one of the
+ * names below, or `any`; `syncwrite` is a write through a descriptor that syncs by itself, which is how LMDB makes a
+ * batch the valid one and how the journal writes; `direct` is an open that wants to go past the page cache. EFFECT is
  *
- *   EIO ENOSPC EDQUOT EINTR EMFILE ENOMEM   the call fails so and does nothing
+ *   EIO ENOSPC EDQUOT EINTR EINVAL EMFILE ENOMEM   the call fails so and does nothing
  *   short                            half of a write is done, and said
- *   cut                              the power fails: each page that was written since the last sync is there, or not,
- * or torn
+ *   cut                              the power fails: of each page that was written since the last sync, and of the
+ * write that was about to be made, all, nothing or any of its sectors are there
  *
  * The page cache cannot be taken away from a mapping. So what was there before is kept, and put back at the cut. */
 #include <dlfcn.h>
@@ -35,22 +36,24 @@
 #define RULES_MAX 8
 #define PAGE 4096
 #define SECTOR 512
+#define NAME_BYTES 32
 
-enum call { OPEN, WRITE, PWRITE, WRITEV, METAWRITE, FDATASYNC, FSYNC, MSYNC, FTRUNCATE, MMAP, ANY };
-static const char *const calls[] = {"open",  "write", "pwrite",    "writev", "metawrite", "fdatasync",
-                                    "fsync", "msync", "ftruncate", "mmap",   "any"};
+enum call { OPEN, DIRECT, WRITE, PWRITE, WRITEV, SYNCWRITE, FDATASYNC, FSYNC, MSYNC, FTRUNCATE, MMAP, ANY };
+static const char *const calls[] = {"open",      "direct", "write", "pwrite",    "writev", "syncwrite",
+                                    "fdatasync", "fsync",  "msync", "ftruncate", "mmap",   "any"};
 
 enum { SHORT = -1, CUT = -2 }; /* effects besides error numbers */
 static const struct {
     const char *name;
     int effect;
-} effects[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EINTR", EINTR},
+} effects[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EINTR", EINTR}, {"EINVAL", EINVAL},
                {"EMFILE", EMFILE}, {"ENOMEM", ENOMEM}, {"short", SHORT},   {"cut", CUT}};
 
 struct rule {
     enum call call;
     int effect;
     unsigned long skip, count, passed;
+    char file[NAME_BYTES]; /* what its name begins with */
 };
 
 /* A page as it was at the last sync. */
@@ -71,8 +74,9 @@ static struct {
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct descriptor {
-    bool ours, syncs;
+    bool ours, writes, syncs;
     ino_t file;
+    char name[NAME_BYTES];
 } descriptors[DESCRIPTORS];
 
 static int (*real_open)(const char *, int, ...);
@@ -118,7 +122,8 @@ static void add_rule(const char *line)
     char call[16], effect[16];
     struct rule *rule = &state.rules[state.count];
     *rule = (struct rule){.call = ANY + 1, .effect = 0};
-    if (state.count == RULES_MAX || sscanf(line, "%15s %15s %lu %lu", call, effect, &rule->skip, &rule->count) != 4)
+    if (state.count == RULES_MAX ||
+        sscanf(line, "%15s %15s %lu %lu %31s", call, effect, &rule->skip, &rule->count, rule->file) < 4)
         abort(); /* a rule that is misread must not look like a fault that was survived */
     for (unsigned i = 0; i <= ANY; i++) {
         if (strcmp(call, calls[i]) == 0)
@@ -215,45 +220,66 @@ static unsigned draw(unsigned below)
     return (unsigned)(state.luck >> 33) % below;
 }
 
-/* A descriptor of the file to write to; a page is put back as a whole, in part, or not. */
-static void put_back(const struct page *page)
+/* Of what is there instead of something else: all, nothing, or some sectors. */
+static void write_by_chance(int fd, const char *bytes, size_t size, off_t at)
 {
-    for (int fd = 0; fd < DESCRIPTORS; fd++) {
-        if (!descriptors[fd].ours || descriptors[fd].file != page->file)
-            continue;
-        const unsigned fate = draw(3), sectors = fate == 0   ? 0
-                                                 : fate == 1 ? PAGE / SECTOR
-                                                             : 1 + draw(PAGE / SECTOR - 1);
-        const off_t skip = (off_t)(PAGE - sectors * SECTOR);
-        if (sectors == 0 || real_pwrite(fd, page->bytes + skip, PAGE - (size_t)skip, page->at + skip) > 0)
-            return;
+    const unsigned fate = draw(3);
+    for (size_t done = 0, part; done < size; done += part) {
+        part = SECTOR - (size_t)(at + (off_t)done) % SECTOR;
+        part = part < size - done ? part : size - done;
+        if ((fate == 1 || (fate == 2 && draw(2))) && real_pwrite(fd, bytes + done, part, at + (off_t)done) < 0)
+            abort();
     }
 }
 
-static void cut(void)
+static void put_back(const struct page *page)
+{
+    for (int fd = 0; fd < DESCRIPTORS; fd++) {
+        if (descriptors[fd].ours && descriptors[fd].writes && descriptors[fd].file == page->file) {
+            write_by_chance(fd, page->bytes, PAGE, page->at);
+            return;
+        }
+    }
+}
+
+/* A write that is about to be made. */
+struct attempt {
+    int fd;
+    const char *bytes;
+    size_t size;
+    off_t at;
+};
+
+static void cut(const struct attempt *attempt)
 {
     if (!state.luck)
-        abort(); /* nothing was remembered */
+        abort();                               /* nothing was remembered */
+    for (int fd = 0; fd < DESCRIPTORS; fd++) { /* sectors, at any place in memory */
+        if (descriptors[fd].ours && descriptors[fd].writes)
+            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_DIRECT);
+    }
     for (const struct page *page = state.pages; page; page = page->next)
         put_back(page);
+    if (attempt)
+        write_by_chance(attempt->fd, attempt->bytes, attempt->size, attempt->at);
     raise(SIGKILL);
 }
 
 /* ---- Calls ---- */
 
 /* What becomes of this call: 0, an error number or SHORT. Under the lock. */
-static int effect_on(enum call call)
+static int effect_on(enum call call, const char *name, const struct attempt *attempt)
 {
     read_rules();
     for (unsigned i = 0; i < state.count; i++) {
         struct rule *rule = &state.rules[i];
-        if (rule->call != call && rule->call != ANY)
+        if ((rule->call != call && rule->call != ANY) || strncmp(name, rule->file, strlen(rule->file)) != 0)
             continue;
         const unsigned long number = rule->passed++;
         if (number < rule->skip || (rule->count && number >= rule->skip + rule->count))
             continue;
         if (rule->effect == CUT)
-            cut();
+            cut(attempt);
         return rule->effect;
     }
     return 0;
@@ -280,7 +306,8 @@ static ssize_t write_at(enum call call, int fd, const char *bytes, size_t size, 
     pthread_mutex_lock(&state.lock);
     if (state.luck && !descriptor->syncs)
         save(fd, at, size);
-    const int effect = effect_on(descriptor->syncs ? METAWRITE : call);
+    const struct attempt attempt = {fd, bytes, size, at};
+    const int effect = effect_on(descriptor->syncs ? SYNCWRITE : call, descriptor->name, &attempt);
     if (effect == SHORT)
         size /= 2;
     const ssize_t done = effect > 0 ? failed(effect) : real_pwrite(fd, bytes, size, at);
@@ -337,7 +364,7 @@ static int sync_file(enum call call, int (*real)(int), int fd)
     if (!descriptor->ours)
         return real(fd);
     pthread_mutex_lock(&state.lock);
-    const int effect = effect_on(call);
+    const int effect = effect_on(call, descriptor->name, NULL);
     int r = effect > 0 ? (int)failed(effect) : state.luck ? 0 : real(fd); /* a power cut that is played needs no disk */
     if (r == 0)
         forget(descriptor->file);
@@ -357,35 +384,39 @@ int fsync(int fd)
     return sync_file(FSYNC, real_fsync, fd);
 }
 
-/* A call that has an effect on the whole of a descriptor, or on none: may it be done? */
-static bool may(enum call call, int fd)
+/* A call that has an effect on the whole of a file, or on none: may it be done? */
+static bool may(enum call call, const char *name)
 {
-    if (fd >= 0 && !descriptor_of(fd)->ours)
-        return true;
     pthread_mutex_lock(&state.lock);
-    const int effect = effect_on(call);
+    const int effect = effect_on(call, name, NULL);
     pthread_mutex_unlock(&state.lock);
     if (effect > 0)
         errno = effect;
     return effect <= 0;
 }
 
+static bool may_descriptor(enum call call, int fd)
+{
+    const struct descriptor *descriptor = descriptor_of(fd);
+    return !descriptor->ours || may(call, descriptor->name);
+}
+
 int ftruncate(int fd, off_t size)
 {
     find_all();
-    return may(FTRUNCATE, fd) ? real_ftruncate(fd, size) : -1;
+    return may_descriptor(FTRUNCATE, fd) ? real_ftruncate(fd, size) : -1;
 }
 
 int msync(void *address, size_t size, int flags)
 {
     find_all();
-    return may(MSYNC, -1) ? real_msync(address, size, flags) : -1;
+    return may(MSYNC, "") ? real_msync(address, size, flags) : -1;
 }
 
 void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t at)
 {
     find_all();
-    if (fd >= 0 && !may(MMAP, fd))
+    if (fd >= 0 && !may_descriptor(MMAP, fd))
         return MAP_FAILED;
     return real_mmap(address, size, protection, flags, fd, at);
 }
@@ -402,12 +433,18 @@ static int open_any(const char *path, int flags, mode_t mode)
     find_all();
     if (!is_below(path))
         return real_open(path, flags, mode);
-    if (!may(OPEN, -1))
+    const char *name = strrchr(path, '/') + 1;
+    if (!may(OPEN, name) || (flags & O_DIRECT && !may(DIRECT, name)))
         return -1;
     const int fd = real_open(path, flags, mode);
     struct stat stat;
-    if (fd >= 0 && fd < DESCRIPTORS && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode))
-        descriptors[fd] = (struct descriptor){.ours = true, .syncs = (flags & O_DSYNC) != 0, .file = stat.st_ino};
+    if (fd >= 0 && fd < DESCRIPTORS && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode)) {
+        descriptors[fd] = (struct descriptor){.ours = true,
+                                              .writes = (flags & O_ACCMODE) != O_RDONLY,
+                                              .syncs = (flags & O_DSYNC) != 0,
+                                              .file = stat.st_ino};
+        snprintf(descriptors[fd].name, NAME_BYTES, "%s", name);
+    }
     return fd;
 }
 
