@@ -382,5 +382,6 @@ void event_append(struct core *core, struct reeve_event *event)
     core->delta.events++;
     core->delta.transitions_by_type[event->type]++;
     const struct store_key key = key_number(event->sequence);
-    core_insert(core, TABLE_EVENTS, &key, &record_type_event, event);
+    if (encode(core, &record_type_event, event))
+        store_append(core->store, TABLE_EVENTS, &key, core->scratch.data, core->scratch.size);
 }

@@ -110,9 +110,25 @@ static _Atomic(struct memtable_node *) *bucket_of(const struct memtable *memtabl
     return &memtable->buckets[hash >> (32 - memtable->bucket_bits)];
 }
 
+/* What is written much and seldom asked for by its key is found in order: a look into the hash would cost more, since
+ * its place is in no cache. */
+static bool is_hashed(enum store_table table)
+{
+    return table != TABLE_EVENTS && table != TABLE_QUEUE;
+}
+
+static struct memtable_node *find_in_order(const struct memtable *memtable, enum store_table table, const void *key,
+                                           size_t size)
+{
+    struct memtable_node *node = memtable_from(memtable, table, key, size);
+    return node && memtable_compare(node->key, node->key_size, key, size) == 0 ? node : NULL;
+}
+
 struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
                                     size_t size)
 {
+    if (!is_hashed(table))
+        return find_in_order(memtable, table, key, size);
     const uint32_t hash = hash_of(table, key, size);
     struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, hash), memory_order_acquire);
     while (node &&
@@ -218,7 +234,6 @@ struct memtable_node *memtable_insert(struct memtable *memtable, enum store_tabl
     node->table = (uint8_t)table;
     node->fresh = fresh;
     node->key_size = (uint8_t)size;
-    node->hash = hash_of(table, key, size);
     memcpy(node->key, key, size);
     find_place(memtable, table, key, size, before);
     for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++) {
@@ -228,6 +243,9 @@ struct memtable_node *memtable_insert(struct memtable *memtable, enum store_tabl
         atomic_store_explicit(&node->next[level], next_at(before[level], level), memory_order_relaxed);
         atomic_store_explicit(&before[level]->next[level], node, memory_order_release);
     }
+    if (!is_hashed(table))
+        return node;
+    node->hash = hash_of(table, key, size);
     _Atomic(struct memtable_node *) *bucket = bucket_of(memtable, node->hash);
     atomic_store_explicit(&node->hash_next, atomic_load_explicit(bucket, memory_order_relaxed), memory_order_relaxed);
     atomic_store_explicit(bucket, node, memory_order_release);
@@ -261,6 +279,8 @@ void memtable_unlink(struct memtable *memtable, struct memtable_node *node)
         if (memtable->finger[node->table][level] == node)
             memtable->finger[node->table][level] = before[level];
     }
+    if (!is_hashed(node->table))
+        return;
     _Atomic(struct memtable_node *) *link = bucket_of(memtable, node->hash);
     for (struct memtable_node *at; (at = atomic_load_explicit(link, memory_order_relaxed)) != node;)
         link = &at->hash_next;

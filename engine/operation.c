@@ -133,6 +133,6 @@ void operation_move_queue(struct core *core, const struct operation_owner *owner
         memcpy(value + 16, &owner->service_id, 16);
         memcpy(value + 32, &owner->backup_id, 16);
         const struct store_key key = key_queue(&owner->organization_id, operation->queued);
-        store_insert(core->store, TABLE_QUEUE, &key, value, reeve_uuid_is_nil(&owner->backup_id) ? 32 : 48);
+        store_append(core->store, TABLE_QUEUE, &key, value, reeve_uuid_is_nil(&owner->backup_id) ? 32 : 48);
     }
 }

@@ -325,13 +325,18 @@ bool store_last(struct store *store, enum store_table table, struct store_item *
 
 /* ---- Changes ---- */
 
+enum newness { KEY_OLD, KEY_FRESH, KEY_UNIQUE }; /* not known; not in the table; never was */
+
 /* The node of a key, noted as one of this batch's. NULL after an error. */
-static struct memtable_node *touch(struct store *store, enum store_table table, const struct store_key *key, bool fresh)
+static struct memtable_node *touch(struct store *store, enum store_table table, const struct store_key *key,
+                                   enum newness newness)
 {
-    struct memtable_node *node = memtable_find(store->active, table, key->bytes, key->size);
+    struct memtable_node *node = NULL;
+    if (newness != KEY_UNIQUE)
+        node = memtable_find(store->active, table, key->bytes, key->size);
     const struct memtable_version *newest = node ? memtable_at(node, UINT64_MAX) : NULL;
     if (!node)
-        node = memtable_insert(store->active, table, key->bytes, key->size, fresh);
+        node = memtable_insert(store->active, table, key->bytes, key->size, newness != KEY_OLD);
     if (node && newest && newest->sequence == store->batch.sequence)
         return node;
     struct touch *touch = node ? arena_alloc(&store->active->arena, sizeof *touch) : NULL;
@@ -349,11 +354,11 @@ static struct memtable_node *touch(struct store *store, enum store_table table, 
 }
 
 static void write_node(struct store *store, enum store_table table, const struct store_key *key, const void *value,
-                       size_t size, bool fresh, bool gone)
+                       size_t size, enum newness newness, bool gone)
 {
     if (store->error)
         return;
-    struct memtable_node *node = touch(store, table, key, fresh);
+    struct memtable_node *node = touch(store, table, key, newness);
     if (node && !memtable_write(store->active, node, store->batch.sequence, value, size, gone))
         set_error(store, -REEVE_ERROR_NO_MEMORY);
     store->batch.bytes += key->size + size;
@@ -362,7 +367,7 @@ static void write_node(struct store *store, enum store_table table, const struct
 void store_put(struct store *store, enum store_table table, const struct store_key *key, const void *value, size_t size)
 {
     hint_put(store, table, key);
-    write_node(store, table, key, value, size, false, false);
+    write_node(store, table, key, value, size, KEY_OLD, false);
     store->batch.puts++;
 }
 
@@ -370,13 +375,21 @@ void store_insert(struct store *store, enum store_table table, const struct stor
                   size_t size)
 {
     hint_put(store, table, key);
-    write_node(store, table, key, value, size, true, false);
+    write_node(store, table, key, value, size, KEY_FRESH, false);
+    store->batch.puts++;
+}
+
+void store_append(struct store *store, enum store_table table, const struct store_key *key, const void *value,
+                  size_t size)
+{
+    hint_put(store, table, key);
+    write_node(store, table, key, value, size, KEY_UNIQUE, false);
     store->batch.puts++;
 }
 
 void store_delete(struct store *store, enum store_table table, const struct store_key *key)
 {
-    write_node(store, table, key, NULL, 0, false, true);
+    write_node(store, table, key, NULL, 0, KEY_OLD, true);
     store->batch.deletes++;
 }
 

@@ -70,6 +70,9 @@ void store_put(struct store *store, enum store_table table, const struct store_k
 /* The same for a key that the table does not have: deleting it later leaves nothing. */
 void store_insert(struct store *store, enum store_table table, const struct store_key *key, const void *value,
                   size_t size);
+/* The same for a key that the table never had, and that is behind most others. */
+void store_append(struct store *store, enum store_table table, const struct store_key *key, const void *value,
+                  size_t size);
 void store_delete(struct store *store, enum store_table table, const struct store_key *key);
 /* The first error of this batch so far, 0 if none. */
 int store_batch_error(const struct store *store);

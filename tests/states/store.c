@@ -152,6 +152,12 @@ void store_delete(struct store *store, enum store_table table, const struct stor
     store->items[store->count] = (struct item){0};
 }
 
+void store_append(struct store *store, enum store_table table, const struct store_key *key, const void *value,
+                  size_t size)
+{
+    store_insert(store, table, key, value, size);
+}
+
 int store_batch_error(const struct store *store)
 {
     (void)store;
