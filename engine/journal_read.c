@@ -229,6 +229,8 @@ static int check_last(struct scan *scan, unsigned missing)
     char end;
     if (!directory)
         return 0; /* the database has everything */
+    /* The directory is this thread's alone. */
+    /* cppcheck-suppress readdirCalled */
     for (const struct dirent *entry; (entry = readdir(directory));) {
         if (sscanf(entry->d_name, "journal.%4u%c", &number, &end) == 1 && number > highest)
             highest = number;
