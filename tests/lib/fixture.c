@@ -79,6 +79,7 @@ void fixture_open_sized(struct fixture *fixture, uint64_t map_initial_bytes, uin
     for (unsigned i = 0; i < schema_options_count; i++)
         memcpy((char *)&fixture->core.limits + schema_options[i].offset, &schema_options[i].preset, sizeof(uint64_t));
     fixture->core.limits.journal_segment_bytes = 1 << 20; /* it is written as a whole for each store */
+    fixture->core.limits.table_max_bytes = 2 << 20;       /* so that it gets full, and checkpoints are made */
     if (map_initial_bytes) {
         fixture->core.limits.map_initial_bytes = map_initial_bytes;
         fixture->core.limits.map_max_bytes = map_max_bytes;
