@@ -144,6 +144,7 @@ static int wait_for_room(struct store *store)
     while ((r = room(store)) == STORE_WAIT) {
         if (store->single_threaded) {
             pthread_mutex_unlock(&store->lock);
+            journal_wait(store->journal);
             store_settle(store, &sequence);
             pthread_mutex_lock(&store->lock);
             checkpoint_make(store);
