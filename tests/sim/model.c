@@ -786,10 +786,11 @@ bool coverage_report(const struct coverage *seen, FILE *out)
             (unsigned long long)seen->replays, (unsigned long long)seen->faults, (unsigned long long)seen->checks);
     fprintf(out,
             "%llu batches on top of one that was not durable, %llu flushes that failed, %llu checkpoints, %llu that "
-            "failed\n",
+            "failed, %llu times until nothing more fitted\n",
             (unsigned long long)seen->stacked, (unsigned long long)seen->roll_backs,
-            (unsigned long long)seen->checkpoints, (unsigned long long)seen->checkpoint_failures);
-    all = all && seen->stacked && seen->roll_backs && seen->checkpoints && seen->checkpoint_failures;
+            (unsigned long long)seen->checkpoints, (unsigned long long)seen->checkpoint_failures,
+            (unsigned long long)seen->full);
+    all = all && seen->stacked && seen->roll_backs && seen->checkpoints && seen->checkpoint_failures && seen->full;
     for (int i = 1; i < CRASH_POINTS; i++) {
         fprintf(out, "died %s: %llu\n", points[i], (unsigned long long)seen->crashes[i]);
         all = all && seen->crashes[i];

@@ -167,7 +167,7 @@ bool model_is_full(const struct model *model);
 
 struct coverage {
     uint64_t steps, commands, batches, restarts, faults, runs;
-    uint64_t stacked, roll_backs, checkpoints, checkpoint_failures;
+    uint64_t stacked, roll_backs, checkpoints, checkpoint_failures, full;
     uint64_t rules[16][32]; /* state, input of lifecycle.def */
     uint64_t backup_rules[8][16];
     uint64_t errors[32], crashes[CRASH_POINTS];

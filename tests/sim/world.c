@@ -80,6 +80,7 @@ struct world {
     unsigned kept_count;
     enum crash_point crash;
     enum fault fault;
+    unsigned failing_checkpoints; /* those of so many batches more */
     bool in_batch, reading;
     struct store_read read;
 };
@@ -195,10 +196,10 @@ static void set_limits(struct reeve_limits *limits)
     limits->backups_per_service = SIM_BACKUPS_PER_SERVICE;
     limits->idempotency_ms = SIM_IDEMPOTENCY_MS;
     limits->overdue_per_second = 1000000;
-    limits->map_initial_bytes = 1 << 20; /* it has to grow */
-    limits->journal_segment_bytes = 256 << 10;
-    limits->journal_max_bytes = 1 << 20;
-    limits->table_max_bytes = 128 << 10; /* checkpoints are made often */
+    limits->map_initial_bytes = 1 << 20;      /* it has to grow */
+    limits->journal_segment_bytes = 32 << 10; /* a few batches */
+    limits->journal_max_bytes = 192 << 10;
+    limits->table_max_bytes = 256 << 10;
 }
 
 static void open_core(void)
@@ -849,6 +850,31 @@ static bool dies(enum crash_point point)
 
 #define DIED 1000
 
+/* Writes fail, whoever makes them. */
+static void spoil_writes(bool spoilt)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = spoilt ? 0 : limit.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* A store without threads makes its checkpoints here. Where they have failed for so long that it is full, they end
+ * failing. */
+static int begin_batch(struct arena *arena, const uint8_t seed[CORE_SEED_SIZE])
+{
+    const bool fails = world.failing_checkpoints > 0 && world.failing_checkpoints--;
+    spoil_writes(fails);
+    int r = core_begin(&world.core, arena, world.now_ms, world.mono_ms, seed);
+    spoil_writes(false);
+    if (r < 0 && fails) {
+        world.failing_checkpoints = 0;
+        coverage->full++;
+        r = core_begin(&world.core, arena, world.now_ms, world.mono_ms, seed);
+    }
+    return r;
+}
+
 static int make_batch(struct inputs *inputs, struct sealed_batch *sealed)
 {
     struct core *core = &world.core;
@@ -858,8 +884,7 @@ static int make_batch(struct inputs *inputs, struct sealed_batch *sealed)
         memcpy(seed + i, &word, 8);
     }
     arena_reset(&sealed->arena);
-    SIM_REQUIRE(core_begin(core, &sealed->arena, world.now_ms, world.mono_ms, seed) == 0, "a batch cannot be begun: %s",
-                store_failure(world.store));
+    SIM_REQUIRE(begin_batch(&sealed->arena, seed) == 0, "a batch cannot be begun: %s", store_failure(world.store));
     world.in_batch = true;
     apply(inputs);
     time_out();
@@ -926,15 +951,6 @@ static bool may_fail(const struct inputs *inputs)
     for (unsigned i = 0; i < world.sealed_count; i++)
         count += world.sealed[i].inputs.reports_count;
     return count <= KEPT_MAX;
-}
-
-/* Writes fail, whoever makes them. */
-static void spoil_writes(bool spoilt)
-{
-    struct rlimit limit;
-    getrlimit(RLIMIT_FSIZE, &limit);
-    limit.rlim_cur = spoilt ? 0 : limit.rlim_max;
-    setrlimit(RLIMIT_FSIZE, &limit);
 }
 
 /* What is durable of the sealed batches; the rest has not happened. */
@@ -1025,6 +1041,8 @@ static void make_checkpoint(void)
     spoil_writes(false);
     SIM_REQUIRE(r == 0 || world.fault == FAULT_CHECKPOINT, "a checkpoint has failed: %s", store_failure(world.store));
     trace("a checkpoint%s", r < 0 ? " fails" : "");
+    if (r < 0)
+        world.failing_checkpoints = (unsigned)(sim_random(&world.random) % 96);
     *(r < 0 ? &coverage->checkpoint_failures : &coverage->checkpoints) += 1;
     world.fault = world.fault == FAULT_CHECKPOINT ? FAULT_NONE : world.fault;
 }
@@ -1054,7 +1072,7 @@ static void run_batch(struct inputs *inputs)
         world.fault = FAULT_NONE;
     if (dies(CRASH_BEFORE_BATCH))
         return;
-    if (world.fault == FAULT_CHECKPOINT || by_chance(16))
+    if (world.fault == FAULT_CHECKPOINT || (world.failing_checkpoints == 0 && by_chance(16)))
         make_checkpoint();
     struct sealed_batch *sealed = &world.sealed[world.sealed_count];
     const int r = make_batch(inputs, sealed);
@@ -1091,6 +1109,7 @@ static void die(enum crash_point point)
     coverage->restarts++;
     world.crash = CRASH_NONE;
     world.fault = FAULT_NONE;
+    world.failing_checkpoints = 0;
     world.kept_count = 0;
     while (world.tasks_count)
         drop_task(0);
@@ -1236,6 +1255,7 @@ static void run_steps(const struct sim_step *steps, size_t count, size_t *ret_at
     *ret_at = count;
     world.crash = CRASH_NONE;
     world.fault = FAULT_NONE;
+    world.failing_checkpoints = 0;
     drain();
     check_store();
 }
