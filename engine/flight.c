@@ -541,7 +541,10 @@ static void take_pause(struct core *core, struct flight *flight, bool paused)
 void core_report(struct core *core, struct report *report)
 {
     struct flight *flight = map_get(&core->flights.by_operation, &report->operation_id);
-    if (!flight || flight->task.attempt != report->attempt || (flight->reported && report->flight != flight)) {
+    /* Given up by a batch that is on its way: it lands with that one, and only once. */
+    const bool given_up = flight && flight->cancelling && flight->overdue;
+    if (!flight || flight->task.attempt != report->attempt || (flight->reported && report->flight != flight) ||
+        given_up) {
         core->delta.operations_late += report->kind == REPORT_OUTCOME;
         return;
     }

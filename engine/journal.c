@@ -446,7 +446,7 @@ int journal_append(struct journal *journal, const void *payload, size_t size, bo
     int r = journal->failed ? -REEVE_ERROR_UNAVAILABLE : put_batch(journal, payload, size);
     if (r == 0) {
         *ret_position = journal->next.position;
-        if ((wait || !journal->threaded) && !journal->busy)
+        if (wait && !journal->busy)
             flush_filled(journal);
     }
     if (journal->filling.count)
@@ -467,6 +467,8 @@ int journal_durable(struct journal *journal, struct journal_position *ret_positi
 void journal_wait(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
+    if (!journal->threaded && !journal->busy)
+        flush_filled(journal);
     while (!journal->failed && (journal->busy || journal->filling.count))
         pthread_cond_wait(&journal->settled, &journal->lock);
     pthread_mutex_unlock(&journal->lock);

@@ -56,7 +56,7 @@ int journal_append(struct journal *journal, const void *payload, size_t size, bo
                    struct journal_position *ret_position);
 /* The newest durable batch. Negative when the journal has failed. */
 int journal_durable(struct journal *journal, struct journal_position *ret_position);
-/* Until all that was appended is durable, or has failed. */
+/* Until all that was appended is durable, or has failed; without threads it is flushed here. */
 void journal_wait(struct journal *journal);
 void journal_failure(struct journal *journal, char ret_text[256]);
 /* After a failure: go on behind the last durable batch. */

@@ -144,6 +144,7 @@ static int wait_for_room(struct store *store)
     while ((r = room(store)) == STORE_WAIT) {
         if (store->single_threaded) {
             pthread_mutex_unlock(&store->lock);
+            journal_wait(store->journal);
             store_settle(store, &sequence);
             pthread_mutex_lock(&store->lock);
             checkpoint_make(store);
@@ -156,8 +157,8 @@ static int wait_for_room(struct store *store)
             pthread_cond_wait(&store->changed, &store->lock);
         }
     }
-    if (store->single_threaded && checkpoint_is_due(store))
-        checkpoint_make(store);
+    if (store->single_threaded && checkpoint_is_due(store) && checkpoint_make(store) == 0 && r < 0)
+        r = room(store); /* of what had failed before */
     if (r < 0)
         fail_with(store, r, store->checkpoint_failure);
     pthread_mutex_unlock(&store->lock);

@@ -22,7 +22,7 @@ struct store_options {
     uint64_t table_max_bytes;                          /* in memory, above the database */
     uint64_t checkpoint_ms;        /* changes that are older go into the database with the next batch */
     bool read_only;                /* for looking at a store, also one in use */
-    bool single_threaded;          /* no threads: batches are flushed when sealed, checkpoints made when they are due */
+    bool single_threaded;          /* no threads: who waits flushes, checkpoints are made when they are due */
     void (*on_settled)(void *arg); /* call store_settle() and look for room; any thread, briefly */
     void *arg;
 };

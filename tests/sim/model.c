@@ -767,8 +767,13 @@ static bool report_backup_rules(const struct coverage *seen, FILE *out)
 
 bool coverage_report(const struct coverage *seen, FILE *out)
 {
-    static const char *const points[] = {
-        "", "before a batch", "in a batch", "before the replies", "before the dispatch", "after the dispatch"};
+    static const char *const points[] = {"",
+                                         "before a batch",
+                                         "in a batch",
+                                         "before the replies",
+                                         "before the dispatch",
+                                         "after the dispatch",
+                                         "on the way to disk"};
     static const int errors[] = {REEVE_ERROR_BAD_REQUEST,      REEVE_ERROR_NOT_FOUND,
                                  REEVE_ERROR_CONFLICT,         REEVE_ERROR_QUOTA_EXCEEDED,
                                  REEVE_ERROR_STALE_GENERATION, REEVE_ERROR_IDEMPOTENCY_MISMATCH};
@@ -779,6 +784,13 @@ bool coverage_report(const struct coverage *seen, FILE *out)
         (unsigned long long)seen->batches, (unsigned long long)seen->tasks, (unsigned long long)seen->stale_outcomes);
     fprintf(out, "%llu answers given again, %llu batches that could not be made durable, %llu stores checked\n",
             (unsigned long long)seen->replays, (unsigned long long)seen->faults, (unsigned long long)seen->checks);
+    fprintf(out,
+            "%llu batches on top of one that was not durable, %llu flushes that failed, %llu checkpoints, %llu that "
+            "failed, %llu times until nothing more fitted\n",
+            (unsigned long long)seen->stacked, (unsigned long long)seen->roll_backs,
+            (unsigned long long)seen->checkpoints, (unsigned long long)seen->checkpoint_failures,
+            (unsigned long long)seen->full);
+    all = all && seen->stacked && seen->roll_backs && seen->checkpoints && seen->checkpoint_failures && seen->full;
     for (int i = 1; i < CRASH_POINTS; i++) {
         fprintf(out, "died %s: %llu\n", points[i], (unsigned long long)seen->crashes[i]);
         all = all && seen->crashes[i];

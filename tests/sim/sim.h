@@ -41,7 +41,7 @@ enum step_kind {
     STEP_OUTCOME,
     STEP_PASS,  /* time passes */
     STEP_CRASH, /* the process dies in the next batch, at a point of its own */
-    STEP_FAULT, /* the next batch cannot be made durable */
+    STEP_FAULT, /* the next batch, or all that is sealed by then, cannot be made durable; or a checkpoint fails */
     STEP_KINDS,
 };
 
@@ -58,6 +58,7 @@ enum crash_point {
     CRASH_BEFORE_REPLY,    /* durable, nobody was told */
     CRASH_BEFORE_DISPATCH, /* told, nothing was started */
     CRASH_AFTER_DISPATCH,
+    CRASH_SEALED, /* on its way to disk: it is there, or not */
     CRASH_POINTS,
 };
 
@@ -166,6 +167,7 @@ bool model_is_full(const struct model *model);
 
 struct coverage {
     uint64_t steps, commands, batches, restarts, faults, runs;
+    uint64_t stacked, roll_backs, checkpoints, checkpoint_failures, full;
     uint64_t rules[16][32]; /* state, input of lifecycle.def */
     uint64_t backup_rules[8][16];
     uint64_t errors[32], crashes[CRASH_POINTS];

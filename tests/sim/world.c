@@ -1,8 +1,10 @@
 /* The engine's side of a run, and the comparison of what it did with what the model says. */
 #include <ftw.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "backup.h"
@@ -16,6 +18,8 @@
 #define TASKS_MAX 256
 #define PAST_MAX 64
 #define INPUTS_MAX 8
+#define SEALED_MAX 2
+#define KEPT_MAX (2 * INPUTS_MAX)
 #define START_MS UINT64_C(1700000000000)
 #define DRAIN_ROUNDS_MAX 400
 
@@ -26,28 +30,6 @@ struct task {
     uint64_t attempt, desired, started_mono_ms;
     bool cancelled;
     uint64_t cancelled_mono_ms;
-};
-
-struct world {
-    char directory[64];
-    struct core core;
-    struct store *store;
-    struct catalogue *catalogue;
-    struct arena arena;
-    uint64_t now_ms, mono_ms, random;
-    struct reeve_uuid organizations[SIM_ORGANIZATIONS + 1]; /* the last one does not exist */
-    struct model model, next;                               /* as of the last durable batch; with this one */
-    struct task tasks[TASKS_MAX];
-    unsigned tasks_count;
-    struct task past[PAST_MAX]; /* of which an answer may still come */
-    unsigned past_count;
-    uint64_t sequence;                  /* of the last event that was compared */
-    struct report kept[2 * INPUTS_MAX]; /* reports of a batch that failed: they come again */
-    uint64_t kept_desired[2 * INPUTS_MAX];
-    bool kept_counts[2 * INPUTS_MAX];
-    unsigned kept_count;
-    enum crash_point crash;
-    bool fault, in_batch;
 };
 
 /* One batch: reports come first, then requests, as in the engine. */
@@ -63,6 +45,44 @@ struct inputs {
     char texts[INPUTS_MAX][4][64];
     struct reeve_access_entry entries[INPUTS_MAX][2][3];
     char sources[INPUTS_MAX][2][3][32];
+};
+
+/* A batch that is sealed, and not settled yet. */
+struct sealed_batch {
+    struct inputs inputs;
+    struct core_batch batch;
+    struct model model; /* with it */
+    uint64_t sequence;  /* of its last event */
+    struct arena arena;
+};
+
+enum fault { FAULT_NONE, FAULT_BATCH, FAULT_FLUSH, FAULT_CHECKPOINT, FAULTS };
+
+struct world {
+    char directory[64];
+    struct core core;
+    struct store *store;
+    struct catalogue *catalogue;
+    struct arena arena;
+    uint64_t now_ms, mono_ms, random;
+    struct reeve_uuid organizations[SIM_ORGANIZATIONS + 1]; /* the last one does not exist */
+    struct model durable, model, next; /* as of the last durable batch; of the last sealed one; with this one */
+    struct sealed_batch sealed[SEALED_MAX];
+    unsigned sealed_count;
+    struct task tasks[TASKS_MAX];
+    unsigned tasks_count;
+    struct task past[PAST_MAX]; /* of which an answer may still come */
+    unsigned past_count;
+    uint64_t sequence, durable_sequence; /* of the last event that was compared, and that is durable */
+    struct report kept[KEPT_MAX];        /* reports of a batch that failed: they come again */
+    uint64_t kept_desired[KEPT_MAX];
+    bool kept_counts[KEPT_MAX];
+    unsigned kept_count;
+    enum crash_point crash;
+    enum fault fault;
+    unsigned failing_checkpoints; /* those of so many batches more */
+    bool in_batch, reading;
+    struct store_read read;
 };
 
 static struct world world;
@@ -105,7 +125,7 @@ uint64_t sim_random(uint64_t *state)
 static void on_start(void *arg, struct flight *flight)
 {
     (void)arg;
-    const struct m_operation *operation = model_operation(&world.model, &flight->task.operation_id);
+    const struct m_operation *operation = model_operation(&world.durable, &flight->task.operation_id);
     trace("started: %s, attempt %llu", reeve_operation_kind_name(flight->task.kind),
           (unsigned long long)flight->task.attempt);
     coverage->tasks++;
@@ -176,10 +196,10 @@ static void set_limits(struct reeve_limits *limits)
     limits->backups_per_service = SIM_BACKUPS_PER_SERVICE;
     limits->idempotency_ms = SIM_IDEMPOTENCY_MS;
     limits->overdue_per_second = 1000000;
-    limits->map_initial_bytes = 1 << 20; /* it has to grow */
-    limits->journal_segment_bytes = 256 << 10;
-    limits->journal_max_bytes = 1 << 20;
-    limits->table_max_bytes = 128 << 10; /* checkpoints are made often */
+    limits->map_initial_bytes = 1 << 20;      /* it has to grow */
+    limits->journal_segment_bytes = 32 << 10; /* a few batches */
+    limits->journal_max_bytes = 192 << 10;
+    limits->table_max_bytes = 256 << 10;
 }
 
 static void open_core(void)
@@ -701,31 +721,47 @@ static void learn_backups(struct store_read *read)
     }
 }
 
+static bool on_last_event(void *arg, const struct store_item *item)
+{
+    *(uint64_t *)arg = get_be64(item->key);
+    return false;
+}
+
+/* Readers see what is durable and nothing of what is on its way; the next batch sees that, too, and so do we. */
 static void compare(void)
 {
-    struct store_read read;
-    SIM_REQUIRE(store_read_begin(world.store, &read) == 0, "the store cannot be read");
-    learn_backups(&read);
-    compare_events(&read);
+    struct store_read *read = &world.read;
+    uint64_t last = 0;
+    arena_reset(&world.arena);
+    SIM_REQUIRE(store_read_begin(world.store, read) == 0, "the store cannot be read");
+    world.reading = true;
+    store_read_each(read, TABLE_EVENTS, &(struct store_key){0}, true, on_last_event, &last);
+    SIM_REQUIRE(last >= world.durable_sequence, "event %llu is durable, and %llu is the last that is seen",
+                (unsigned long long)world.durable_sequence, (unsigned long long)last);
+    SIM_REQUIRE(last <= world.sequence, "an event is seen that is not durable");
+    read->view.sequence = UINT64_MAX;
+    learn_backups(read);
+    compare_events(read);
     uint64_t services = 0, backups = 0;
     for (int i = 0; i < SIM_SERVICES_MAX; i++) {
         services += world.next.services[i].exists;
         if (world.next.services[i].exists)
-            compare_service(&read, &world.next.services[i], i);
+            compare_service(read, &world.next.services[i], i);
     }
     for (int i = 0; i < SIM_BACKUPS_MAX; i++) {
         backups += world.next.backups[i].exists;
         if (world.next.backups[i].exists)
-            compare_backup(&read, &world.next.backups[i], i);
+            compare_backup(read, &world.next.backups[i], i);
     }
-    SIM_REQUIRE(store_read_count(&read, TABLE_SERVICES) == services, "%llu services are stored, not %llu",
-                (unsigned long long)store_read_count(&read, TABLE_SERVICES), (unsigned long long)services);
-    SIM_REQUIRE(store_read_count(&read, TABLE_BACKUPS) == backups, "%llu backups are stored, not %llu",
-                (unsigned long long)store_read_count(&read, TABLE_BACKUPS), (unsigned long long)backups);
-    SIM_REQUIRE(store_read_count(&read, TABLE_IDEMPOTENCY) == world.next.keys_count,
+    SIM_REQUIRE(store_read_count(read, TABLE_SERVICES) == services, "%llu services are stored, not %llu",
+                (unsigned long long)store_read_count(read, TABLE_SERVICES), (unsigned long long)services);
+    SIM_REQUIRE(store_read_count(read, TABLE_BACKUPS) == backups, "%llu backups are stored, not %llu",
+                (unsigned long long)store_read_count(read, TABLE_BACKUPS), (unsigned long long)backups);
+    SIM_REQUIRE(store_read_count(read, TABLE_IDEMPOTENCY) == world.next.keys_count,
                 "%llu idempotency keys are stored, not %u",
-                (unsigned long long)store_read_count(&read, TABLE_IDEMPOTENCY), world.next.keys_count);
-    store_read_end(&read);
+                (unsigned long long)store_read_count(read, TABLE_IDEMPOTENCY), world.next.keys_count);
+    store_read_end(read);
+    world.reading = false;
 }
 
 /* ---- A batch ---- */
@@ -814,7 +850,32 @@ static bool dies(enum crash_point point)
 
 #define DIED 1000
 
-static int make_batch(struct inputs *inputs)
+/* Writes fail, whoever makes them. */
+static void spoil_writes(bool spoilt)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = spoilt ? 0 : limit.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* A store without threads makes its checkpoints here. Where they have failed for so long that it is full, they end
+ * failing. */
+static int begin_batch(struct arena *arena, const uint8_t seed[CORE_SEED_SIZE])
+{
+    const bool fails = world.failing_checkpoints > 0 && world.failing_checkpoints--;
+    spoil_writes(fails);
+    int r = core_begin(&world.core, arena, world.now_ms, world.mono_ms, seed);
+    spoil_writes(false);
+    if (r < 0 && fails) {
+        world.failing_checkpoints = 0;
+        coverage->full++;
+        r = core_begin(&world.core, arena, world.now_ms, world.mono_ms, seed);
+    }
+    return r;
+}
+
+static int make_batch(struct inputs *inputs, struct sealed_batch *sealed)
 {
     struct core *core = &world.core;
     uint8_t seed[CORE_SEED_SIZE];
@@ -822,9 +883,8 @@ static int make_batch(struct inputs *inputs)
         const uint64_t word = sim_random(&world.random);
         memcpy(seed + i, &word, 8);
     }
-    arena_reset(&world.arena);
-    SIM_REQUIRE(core_begin(core, &world.arena, world.now_ms, world.mono_ms, seed) == 0, "a batch cannot be begun: %s",
-                store_failure(world.store));
+    arena_reset(&sealed->arena);
+    SIM_REQUIRE(begin_batch(&sealed->arena, seed) == 0, "a batch cannot be begun: %s", store_failure(world.store));
     world.in_batch = true;
     apply(inputs);
     time_out();
@@ -832,15 +892,48 @@ static int make_batch(struct inputs *inputs)
     core_due(core);
     if (dies(CRASH_IN_BATCH))
         return DIED;
-    if (world.fault)
+    if (world.fault == FAULT_BATCH)
         core_fault(core, -REEVE_ERROR_STORE_ACCESS);
     world.in_batch = false;
-    return core_commit(core);
+    return core_seal(core, false, &sealed->batch);
 }
 
-static void run_batch(struct inputs *inputs)
+/* Reports of a batch that has not happened come again, as the engine keeps them. */
+static void keep(const struct inputs *inputs)
 {
-    coverage->batches++;
+    const unsigned count = inputs->reports_count, at = world.kept_count;
+    memcpy(world.kept + at, inputs->reports, count * sizeof world.kept[0]);
+    memcpy(world.kept_desired + at, inputs->desired, count * sizeof world.kept_desired[0]);
+    memcpy(world.kept_counts + at, inputs->counts, count * sizeof world.kept_counts[0]);
+    world.kept_count += count;
+}
+
+/* An answer of before a crash, kept, that comes again when the engine has asked again meanwhile: it is the answer. */
+static bool has_come_to_count(const struct report *report, struct inputs *inputs)
+{
+    for (unsigned i = world.tasks_count; i-- > 0;) {
+        if (memcmp(&world.tasks[i].operation_id, &report->operation_id, 16) == 0 &&
+            world.tasks[i].attempt == report->attempt) {
+            drop_task(i);
+            return true;
+        }
+    }
+    for (unsigned i = 0; i < inputs->reports_count; i++) {
+        if (inputs->counts[i] && inputs->reports[i].attempt == report->attempt &&
+            memcmp(&inputs->reports[i].operation_id, &report->operation_id, 16) == 0) {
+            inputs->counts[i] = false;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void put_kept_first(struct inputs *inputs)
+{
+    for (unsigned i = 0; i < world.kept_count; i++) {
+        if (!world.kept_counts[i])
+            world.kept_counts[i] = has_come_to_count(&world.kept[i], inputs);
+    }
     memmove(inputs->reports + world.kept_count, inputs->reports, inputs->reports_count * sizeof inputs->reports[0]);
     memmove(inputs->desired + world.kept_count, inputs->desired, inputs->reports_count * sizeof inputs->desired[0]);
     memmove(inputs->counts + world.kept_count, inputs->counts, inputs->reports_count * sizeof inputs->counts[0]);
@@ -849,44 +942,187 @@ static void run_batch(struct inputs *inputs)
     memcpy(inputs->desired, world.kept_desired, world.kept_count * sizeof world.kept_desired[0]);
     inputs->reports_count += world.kept_count;
     world.kept_count = 0;
-    world.fault = world.fault && inputs->reports_count <= INPUTS_MAX;
+}
+
+/* Would the reports of all that is under way find room if they came again? */
+static bool may_fail(const struct inputs *inputs)
+{
+    unsigned count = inputs->reports_count;
+    for (unsigned i = 0; i < world.sealed_count; i++)
+        count += world.sealed[i].inputs.reports_count;
+    return count <= KEPT_MAX;
+}
+
+/* What is durable of the sealed batches; the rest has not happened. */
+static void take_durable(uint64_t number)
+{
+    unsigned count = 0;
+    while (count < world.sealed_count && world.sealed[count].batch.number <= number)
+        count++;
+    if (count) {
+        world.durable = world.sealed[count - 1].model;
+        world.durable_sequence = world.sealed[count - 1].sequence;
+    }
+}
+
+/* Answers, events, effects. */
+static bool finish_batch(void)
+{
+    struct sealed_batch *sealed = &world.sealed[0];
+    core_settle(&world.core, &sealed->batch);
+    SIM_REQUIRE(world.core.durable.sequence == sealed->sequence, "after a batch the newest event is %llu, not %llu",
+                (unsigned long long)world.core.durable.sequence, (unsigned long long)sealed->sequence);
+    if (dies(CRASH_BEFORE_REPLY) || dies(CRASH_BEFORE_DISPATCH))
+        return false;
+    give_up_cancelled();
+    core_dispatch_batch(&world.core, &sealed->batch);
+    if (dies(CRASH_AFTER_DISPATCH))
+        return false;
+    const struct arena arena = sealed->arena;
+    memmove(sealed, sealed + 1, (SEALED_MAX - 1) * sizeof *sealed);
+    world.sealed[SEALED_MAX - 1].arena = arena;
+    world.sealed_count--;
+    return true;
+}
+
+static void roll_back(void)
+{
+    trace("flushing fails: %u batches have not happened", world.sealed_count);
+    coverage->roll_backs++;
+    core_roll_back(&world.core);
+    for (unsigned i = 0; i < world.sealed_count; i++)
+        keep(&world.sealed[i].inputs);
+    world.sealed_count = 0;
+    world.model = world.durable;
+    world.sequence = world.durable_sequence;
+}
+
+/* False where the process dies of it. */
+static bool settle(void)
+{
+    uint64_t durable;
+    if (world.sealed_count == 0)
+        return true;
+    const int r = store_settle(world.store, &durable);
+    take_durable(durable);
+    while (world.sealed_count && world.sealed[0].batch.number <= durable) {
+        if (!finish_batch())
+            return false; /* and so does what was behind it */
+    }
+    SIM_REQUIRE(r == 0 || world.fault == FAULT_FLUSH, "batches could not be made durable: %s",
+                store_failure(world.store));
+    if (r < 0)
+        roll_back();
+    return true;
+}
+
+/* Until nothing is on its way; false where the process dies of it. */
+static bool settle_all(void)
+{
+    if (!settle())
+        return false;
+    const bool fails = world.fault == FAULT_FLUSH && world.sealed_count;
+    spoil_writes(fails);
+    store_wait(world.store);
+    spoil_writes(false);
+    if (!settle())
+        return false;
+    if (fails)
+        world.fault = FAULT_NONE;
+    SIM_REQUIRE(world.sealed_count == 0, "a batch is neither durable nor refused");
+    return true;
+}
+
+static void make_checkpoint(void)
+{
+    store_wait(world.store);
+    spoil_writes(world.fault == FAULT_CHECKPOINT);
+    const int r = store_checkpoint(world.store);
+    spoil_writes(false);
+    SIM_REQUIRE(r == 0 || world.fault == FAULT_CHECKPOINT, "a checkpoint has failed: %s", store_failure(world.store));
+    trace("a checkpoint%s", r < 0 ? " fails" : "");
+    if (r < 0)
+        world.failing_checkpoints = (unsigned)(sim_random(&world.random) % 96);
+    *(r < 0 ? &coverage->checkpoint_failures : &coverage->checkpoints) += 1;
+    world.fault = world.fault == FAULT_CHECKPOINT ? FAULT_NONE : world.fault;
+}
+
+static bool by_chance(unsigned of)
+{
+    return sim_random(&world.random) % of == 0;
+}
+
+/* It has not happened; those before it may. */
+static void batch_failed(const struct inputs *inputs)
+{
+    coverage->faults++;
+    world.fault = FAULT_NONE;
+    if (!settle_all())
+        return;
+    core_roll_back(&world.core);
+    world.sequence = world.durable_sequence;
+    keep(inputs);
+}
+
+static void run_batch(struct inputs *inputs)
+{
+    coverage->batches++;
+    put_kept_first(inputs);
+    if (!may_fail(inputs))
+        world.fault = FAULT_NONE;
     if (dies(CRASH_BEFORE_BATCH))
         return;
-    const int r = make_batch(inputs);
+    if (world.fault == FAULT_CHECKPOINT || (world.failing_checkpoints == 0 && by_chance(16)))
+        make_checkpoint();
+    struct sealed_batch *sealed = &world.sealed[world.sealed_count];
+    const int r = make_batch(inputs, sealed);
     if (r == DIED)
         return;
-    if (world.fault) {
-        world.fault = false;
-        coverage->faults++;
-        SIM_REQUIRE(r < 0, "a batch that could not be made durable was");
-        world.kept_count = inputs->reports_count; /* as the engine keeps them */
-        memcpy(world.kept, inputs->reports, world.kept_count * sizeof world.kept[0]);
-        memcpy(world.kept_desired, inputs->desired, world.kept_count * sizeof world.kept_desired[0]);
-        memcpy(world.kept_counts, inputs->counts, world.kept_count * sizeof world.kept_counts[0]);
+    SIM_REQUIRE((r < 0) == (world.fault == FAULT_BATCH), "a batch that could %sbe made was%s",
+                world.fault == FAULT_BATCH ? "not " : "", r < 0 ? " not" : "");
+    if (r < 0) {
+        batch_failed(inputs);
         return;
     }
-    SIM_REQUIRE(r == 0, "a batch could not be made durable: %s", store_failure(world.store));
     compare();
+    coverage->stacked += world.sealed_count > 0;
     world.model = world.next;
-    if (dies(CRASH_BEFORE_REPLY) || dies(CRASH_BEFORE_DISPATCH))
+    sealed->inputs = *inputs;
+    sealed->model = world.next;
+    sealed->sequence = world.sequence;
+    world.sealed_count++;
+    if (dies(CRASH_SEALED))
         return;
-    give_up_cancelled();
-    core_dispatch(&world.core);
-    dies(CRASH_AFTER_DISPATCH);
+    if (by_chance(3))
+        store_wait(world.store); /* durable, and nobody knows */
+    if (world.sealed_count == SEALED_MAX || by_chance(2))
+        settle_all();
 }
 
 /* What is not durable is gone; the provisioner's programs may still answer, and the engine asks again. */
 static void die(enum crash_point point)
 {
     static struct inputs nothing;
+    uint64_t durable;
     coverage->crashes[point]++;
     trace("the process dies, at point %d", (int)point);
     coverage->restarts++;
     world.crash = CRASH_NONE;
-    world.fault = false;
+    world.fault = FAULT_NONE;
+    world.failing_checkpoints = 0;
     world.kept_count = 0;
     while (world.tasks_count)
         drop_task(0);
+    if (world.in_batch)
+        store_abort(world.store);
+    world.in_batch = false;
+    if (by_chance(2))
+        store_wait(world.store);
+    store_settle(world.store, &durable); /* only to know */
+    take_durable(durable);
+    world.sealed_count = 0;
+    world.model = world.durable;
+    world.sequence = world.durable_sequence;
     close_core();
     open_core();
     memset(&nothing, 0, sizeof nothing);
@@ -921,7 +1157,7 @@ static void make_organizations(void)
         core_dispatch(&world.core);
     }
     world.organizations[SIM_ORGANIZATIONS].bytes[0] = 7;
-    world.sequence = world.core.durable.sequence;
+    world.sequence = world.durable_sequence = world.core.durable.sequence;
     memset(&inputs, 0, sizeof inputs);
     run_batch(&inputs);
 }
@@ -945,7 +1181,7 @@ static void add_step(struct inputs *inputs, const struct sim_step *step)
         world.crash = (enum crash_point)(1 + step->words[0] % (CRASH_POINTS - 1));
         break;
     case STEP_FAULT:
-        world.fault = true;
+        world.fault = (enum fault)(1 + step->words[0] % (FAULTS - 1));
         break;
     default:
         break;
@@ -998,7 +1234,9 @@ static void drain(void)
             world.mono_ms += 1000;
         }
         run_batch(&inputs);
+        settle_all();
     }
+    settle_all();
     SIM_REQUIRE(world.core.flights.count == world.tasks_count, "%zu attempts are in flight, the provisioner has %u",
                 world.core.flights.count, world.tasks_count);
 }
@@ -1016,7 +1254,8 @@ static void run_steps(const struct sim_step *steps, size_t count, size_t *ret_at
     }
     *ret_at = count;
     world.crash = CRASH_NONE;
-    world.fault = false;
+    world.fault = FAULT_NONE;
+    world.failing_checkpoints = 0;
     drain();
     check_store();
 }
@@ -1031,6 +1270,9 @@ void world_run(const struct sim_step *steps, size_t count, uint64_t seed, struct
     if (!mkdtemp(world.directory) || catalogue_new(NULL, &world.catalogue, &error) != 0)
         abort();
     arena_init(&world.arena, 256 * 1024);
+    for (unsigned i = 0; i < SEALED_MAX; i++)
+        arena_init(&world.sealed[i].arena, 256 * 1024);
+    signal(SIGXFSZ, SIG_IGN); /* spoil_writes() */
     world.now_ms = START_MS;
     world.mono_ms = 1000000;
     world.random = seed;
@@ -1040,6 +1282,9 @@ void world_run(const struct sim_step *steps, size_t count, uint64_t seed, struct
         make_organizations();
         run_steps(steps, count, &at);
     } else {
+        spoil_writes(false);
+        if (world.reading)
+            store_read_end(&world.read);
         ret_failure->failed = true;
         ret_failure->step = at;
         memcpy(ret_failure->text, failure_text, sizeof failure_text);
@@ -1048,5 +1293,7 @@ void world_run(const struct sim_step *steps, size_t count, uint64_t seed, struct
         close_core();
     catalogue_free(world.catalogue);
     arena_deinit(&world.arena);
+    for (unsigned i = 0; i < SEALED_MAX; i++)
+        arena_deinit(&world.sealed[i].arena);
     nftw(world.directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }

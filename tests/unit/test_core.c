@@ -241,6 +241,46 @@ static void test_a_cancelled_attempt_that_hangs_is_given_up(void **state)
     assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
 }
 
+static void seal(struct fixture *f, struct arena *arena, struct report *report, struct core_batch *ret_batch)
+{
+    const uint8_t seed[CORE_SEED_SIZE] = {++f->seed};
+    assert_int_equal(core_begin(&f->core, arena, f->now_ms, f->mono_ms, seed), 0);
+    if (report)
+        core_report(&f->core, report);
+    core_due(&f->core);
+    assert_int_equal(core_seal(&f->core, false, ret_batch), 0);
+}
+
+static void test_an_attempt_that_is_reported_while_it_is_given_up_lands_once(void **state)
+{
+    struct fixture *f = *state;
+    struct core_batch given_up, reported;
+    struct arena arena;
+    uint64_t durable;
+    const struct reeve_uuid id = fixture_service(f);
+    struct report report = {.operation_id = fixture_task(f, &id)->operation_id,
+                            .attempt = 1,
+                            .outcome = {.status = REEVE_OUTCOME_STATUS_CANCELLED}};
+    arena_init(&arena, 4096);
+    fixture_advance(f, f->core.limits.operation_timeout_ms);
+    f->mono_ms += f->core.limits.cancel_grace_ms;
+    arena_reset(&f->arena);
+    seal(f, &f->arena, NULL, &given_up);
+    seal(f, &arena, &report, &reported);
+    store_wait(f->store);
+    assert_int_equal(store_settle(f->store, &durable), 0);
+    core_settle(&f->core, &given_up);
+    core_dispatch_batch(&f->core, &given_up);
+    core_settle(&f->core, &reported);
+    core_dispatch_batch(&f->core, &reported);
+    arena_deinit(&arena);
+    assert_int_equal(f->core.flights.count, 0);
+    fixture_advance(f, f->core.limits.retry_min_ms);
+    assert_int_equal(f->started, 2);
+    finish(f, REEVE_OUTCOME_STATUS_DONE);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_RUNNING);
+}
+
 static void test_a_jump_of_the_wall_clock_does_not_end_an_attempt(void **state)
 {
     struct fixture *f = *state;
@@ -961,6 +1001,7 @@ int main(void)
         STORY(test_the_time_of_a_paused_attempt_stands_still),
         STORY(test_a_paused_attempt_can_be_cancelled_and_finished),
         STORY(test_a_cancelled_attempt_that_hangs_is_given_up),
+        STORY(test_an_attempt_that_is_reported_while_it_is_given_up_lands_once),
         STORY(test_a_jump_of_the_wall_clock_does_not_end_an_attempt),
         STORY(test_stop_cancels_provisioning_and_waits_for_its_end),
         STORY(test_changes_are_applied_one_at_a_time_the_newest_wins),
