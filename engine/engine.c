@@ -316,6 +316,7 @@ static void settle(struct reeve_engine *engine)
         while (engine->unsettled_first)
             refuse_batch(engine, take_unsettled(engine), r);
     }
+    publish_stats(engine); /* with what was started */
     set_timer(engine);
 }
 
