@@ -3,7 +3,7 @@
 import os
 import socket
 
-BLOCK = 40
+BLOCK = 140
 FIRST, LAST = 20000, 32000  # the system gives out none of these
 
 
