@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -52,6 +54,19 @@ int open(const char *path, int flags, ...)
         return -1;
     }
     return openat(AT_FDCWD, path, flags, mode);
+}
+
+/* A write that stops before it is made, until it is let go. */
+static atomic_bool is_held;
+static sem_t is_writing, may_write;
+
+ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset)
+{
+    if (atomic_exchange(&is_held, false)) {
+        sem_post(&is_writing);
+        sem_wait(&may_write);
+    }
+    return syscall(SYS_pwrite64, fd, bytes, size, offset);
 }
 
 static void on_settled(void *arg)
@@ -519,16 +534,19 @@ static void test_a_later_write_proves_the_ones_before(void **state)
     struct world *w = *state;
     w->options.threaded = true;
     open_journal(w);
-    uint64_t before;
-    do {
-        append(w, 10);
-        w->options.after = w->durable;
-        reopen(w, w->durable.sequence); /* at the beginning of the first file */
-        before = w->durable.sequence;
-        assert_int_equal(try_append(w, 100000, false), 0);
-        assert_int_equal(try_append(w, 10, false), 0);
-        journal_wait(w->journal);
-    } while (stats(w).flushes != 2);
+    sem_init(&is_writing, 0, 0);
+    sem_init(&may_write, 0, 0);
+    append(w, 10);
+    w->options.after = w->durable;
+    reopen(w, w->durable.sequence); /* at the beginning of the first file */
+    const uint64_t before = w->durable.sequence;
+    atomic_store(&is_held, true);
+    assert_int_equal(try_append(w, 10, false), 0);
+    sem_wait(&is_writing);
+    assert_int_equal(try_append(w, 10, false), 0); /* put together while the one before is not on disk */
+    sem_post(&may_write);
+    journal_wait(w->journal);
+    assert_int_equal(stats(w).flushes, 2);
     close_journal(w);
     flip(w, BLOCK + 70, 0);
     char text[64];
