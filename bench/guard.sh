@@ -42,8 +42,9 @@ measure() { # mode, few, many
 }
 
 status=0
-# Mode, few and many lifecycles, and how much more is too much, in a hundred: timers of a daemon fall as they fall.
-for line in 'embedded 640 1920 5' 'ipc 50 150 10' 'http 50 150 10'; do
+# Mode, few and many lifecycles, and how much more is too much, in a hundred: what comes to a daemon at once, and so how
+# many batches there are, is the machine's to say.
+for line in 'embedded 640 1920 5' 'ipc 50 150 50' 'http 50 150 50'; do
     # shellcheck disable=SC2086 # the words of a line
     set -- $line
     now=$(measure "$1" "$2" "$3")
@@ -65,6 +66,6 @@ if [ -n "$update" ]; then
     } >"$figures"
     echo 'bench/guard.txt is up to date'
 elif [ $status -ne 0 ]; then
-    echo "bench-guard: more than $tolerance % above bench/guard.txt; callgrind_annotate build/guard/MODE.N tells where" >&2
+    echo "bench-guard: too much above bench/guard.txt; callgrind_annotate build/guard/MODE.N tells where" >&2
     exit 1
 fi
