@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,8 @@ struct journal {
     char *directory;
     struct reeve_uuid store_id;
     uint64_t store, segment_bytes, max_bytes;
-    bool read_only, threaded, direct;
+    bool read_only, threaded;
+    atomic_bool direct; /* until a file turns out not to take it */
     void (*on_settled)(void *arg);
     void *arg;
     pthread_t thread;
