@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file_lock.h"
 #include "error.h"
 #include "store_state.h"
@@ -20,7 +21,7 @@
 #define TABLE_MAX_BYTES (UINT64_C(64) << 20)
 #define CHECKPOINT_MS 10000
 #define MAP_BYTES (UINT64_C(64) << 20)
-#define LOOKS_MAX 5 /* at a store that changes meanwhile */
+#define LOOK_AGAIN_MS 10000 /* at a store that changes meanwhile */
 #define CHANGE_HEAD_SIZE 8
 #define LOCK_PATIENCE_MS 1000 /* with what is left of an owner that was killed */
 
@@ -61,6 +62,19 @@ static int lock_directory(struct store *store, struct reeve_error *ret_error)
     return 0;
 }
 
+/* Has an engine of any process this directory open? */
+static bool is_in_use(const struct store *store)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/reeve.lock", store->directory);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    const bool is_locked = flock(fd, LOCK_SH | LOCK_NB) != 0;
+    close(fd);
+    return is_locked;
+}
+
 /* LMDB must not have one environment open twice in a process: closing the one would free the other's reader slots. */
 static int refuse_own_directory(const struct store *store, struct reeve_error *ret_error)
 {
@@ -69,10 +83,9 @@ static int refuse_own_directory(const struct store *store, struct reeve_error *r
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0; /* no engine was ever here: a snapshot */
-    const bool own = pread(fd, text, sizeof text - 1, 0) > 0 && strtol(text, NULL, 10) == (long)getpid() &&
-                     flock(fd, LOCK_SH | LOCK_NB) != 0;
+    const bool is_own = pread(fd, text, sizeof text - 1, 0) > 0 && strtol(text, NULL, 10) == (long)getpid();
     close(fd);
-    if (!own)
+    if (!is_own || !is_in_use(store))
         return 0;
     return error_set(ret_error, REEVE_ERROR_STORE_LOCKED, NULL,
                      "%s is open in an engine of this process: reeve_check_engine() checks that", store->directory);
@@ -250,8 +263,10 @@ static int open_for_reading(struct store *store, const struct store_options *opt
         r = database_open(database, &store->database, ret_error);
     if (r < 0)
         return r;
-    for (int looks = 0; (r = look(store, options, ret_error)) == -REEVE_ERROR_STORE_DAMAGED && looks < LOOKS_MAX;
-         looks++) {
+    const uint64_t until_ns = clock_mono_ns() + LOOK_AGAIN_MS * UINT64_C(1000000);
+    /* What is in use may change in every look; what is not does not. */
+    while ((r = look(store, options, ret_error)) == -REEVE_ERROR_STORE_DAMAGED && is_in_use(store) &&
+           clock_mono_ns() < until_ns) {
         memtable_free(store->active);
         store->active = memtable_new(store->table_max_bytes / 2);
         if (!store->active)
