@@ -31,6 +31,7 @@ struct reeve_client {
     struct reeve_watch *watches;
     struct reeve_watch *next_watch; /* of the round under way: a watch may be stopped in it */
     struct arena arena;
+    uint64_t told; /* events up to here may be handed out in this turn: the answers before them have been */
     bool closing, closed;
     void (*on_closed)(void *arg);
     void *closed_arg;
@@ -204,18 +205,20 @@ static void hand_out(struct reeve_client *client, struct reeve_watch *watch, con
 /* One turn for one watch. True: there is more. */
 static bool serve_watch(struct reeve_client *client, struct reeve_watch *watch)
 {
-    const uint64_t published = atomic_load(&client->engine->published);
-    if (watch->internal.paused || watch->internal.next_sequence > published)
+    if (watch->internal.paused || watch->internal.next_sequence > client->told)
         return false;
     struct event_run *run = malloc(sizeof *run);
     if (!run)
         return true;
-    if (read_events(client, watch->internal.next_sequence, run))
+    const bool read = read_events(client, watch->internal.next_sequence, run);
+    while (run->count && run->sequences[run->count - 1] > client->told)
+        run->count--;
+    if (read)
         hand_out(client, watch, run);
     free(run);
     if (!goes_on(client, watch))
         return false;
-    if (watch->internal.next_sequence <= published)
+    if (watch->internal.next_sequence <= client->told)
         return true;
     if (watch->on_caught_up)
         watch->on_caught_up(watch);
@@ -337,6 +340,7 @@ static void close_if_done(struct reeve_client *client)
 static void on_async(uv_async_t *async)
 {
     struct reeve_client *client = async->data;
+    client->told = atomic_load(&client->engine->told); /* before the answers: those of these batches are there by now */
     deliver_all(client);
     if (!client->closing)
         serve_watches(client);

@@ -276,6 +276,7 @@ static void finish_batch(struct reeve_engine *engine, struct batch *batch)
     atomic_store(&engine->refusing, false);
     publish_stats(engine); /* who has the answer finds it counted */
     clients_deliver(engine, batch, batch->items.requests);
+    atomic_store(&engine->told, engine->core.durable.sequence);
     crash_point(CRASH_REPLIED);
     clients_notify(engine);
     crash_point(CRASH_DISPATCHING);
@@ -502,6 +503,7 @@ static int open_core(struct reeve_engine *engine, const struct reeve_options *op
     clock_start(&engine->clock, clock_wall_ns(), clock_mono_ns(), last_event_ns(engine->store));
     r = core_init(core, engine->clock.now_ns / 1000000, ret_error);
     atomic_store(&engine->published, core->durable.sequence);
+    atomic_store(&engine->told, core->durable.sequence);
     publish_stats(engine);
     return r;
 }

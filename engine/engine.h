@@ -33,6 +33,7 @@ struct reeve_engine {
     pthread_mutex_t clients_lock;
     struct reeve_client *clients;
     atomic_uint_fast64_t published; /* newest event that may be read */
+    atomic_uint_fast64_t told;      /* newest event whose batch has been answered */
     atomic_uint_fast64_t key_epoch; /* grows with each batch that changed a key */
     struct key_cache *key_cache;
     atomic_bool refusing;       /* the last batch could not be made durable */
