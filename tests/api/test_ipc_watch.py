@@ -1,5 +1,7 @@
 """Watching events over the IPC: from a sequence number, after a reconnect, with filters, and slower than they come."""
 
+import time
+
 import pytest
 
 from rpc import RpcError
@@ -20,6 +22,22 @@ def test_from_now_on(rpc, tenant):
     assert [event["type"] for event in events] == ["service_create", "service_running"]
     assert {event["serviceId"] for event in events} == {service["id"]}
     assert [event["sequence"] for event in events] == [before + 1, before + 2]
+
+
+def test_what_comes_of_a_command_is_told_after_its_answer(rpc, tenant):
+    """One message at a time, in the order of the socket."""
+    rpc.call("event.watch")
+    params = {"organizationId": tenant.id, "name": "n", "provider": "aws", "region": "us-east-1"}
+    for _ in range(20):
+        numbers = rpc.send_many([("service.create", params)] * 100)
+        answered, left = set(), 200
+        while left:
+            rpc.receive(time.monotonic() + 20)
+            answered |= {rpc.answers.pop(number)[1]["service"]["id"] for number in numbers if number in rpc.answers}
+            for _, part in rpc.notifications:
+                assert {event["serviceId"] for event in part["events"]} <= answered
+                left -= len(part["events"])
+            rpc.notifications.clear()
 
 
 def test_notifications_name_their_watch(rpc, tenant):
