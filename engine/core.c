@@ -51,11 +51,23 @@ void core_random(struct core *core, void *bytes, size_t size)
     sodium_memzero(core->random + core->random_left, size); /* it may be a password by now */
 }
 
+/* In the order they are made, also within a millisecond: what is newest is listed by its id. (RFC 9562, 6.2, a counter
+ * in the first random bits; where it is used up, the time is a little ahead.) */
 struct reeve_uuid core_new_id(struct core *core)
 {
+    struct core_counters *next = &core->next;
     uint8_t random[10];
     core_random(core, random, sizeof random);
-    return uuid_v7(core->now_ms, random);
+    if (core->now_ms > next->id_ms) {
+        next->id_ms = core->now_ms;
+        next->id_count = 0;
+    } else if (++next->id_count == UUID_V7_COUNTS) {
+        next->id_ms++;
+        next->id_count = 0;
+    }
+    random[0] = (uint8_t)(next->id_count >> 8);
+    random[1] = (uint8_t)next->id_count;
+    return uuid_v7(next->id_ms, random);
 }
 
 void core_fault(struct core *core, int code)

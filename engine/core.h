@@ -83,6 +83,8 @@ struct core_counters {
     uint64_t event_count;
     struct reeve_state_counts state_counts;
     uint64_t overdue_mono_ms; /* when timers from before the start last fired */
+    uint64_t id_ms;           /* time of the newest id, and how many had that time before it */
+    uint32_t id_count;
 };
 
 /* A batch on its way to disk. */

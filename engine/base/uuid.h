@@ -4,6 +4,8 @@
 
 #include <reeve.h>
 
+#define UUID_V7_COUNTS 4096 /* what the first 12 of the random bits can count */
+
 struct reeve_uuid uuid_v7(uint64_t now_ms, const uint8_t random[10]);
 bool uuid_equal(const struct reeve_uuid *a, const struct reeve_uuid *b);
 

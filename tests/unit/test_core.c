@@ -64,6 +64,22 @@ static void test_whole_life(void **state)
     assert_int_equal(f->task_count, 0);
 }
 
+static void test_ids_are_in_the_order_they_are_made(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_uuid before = fixture_organization(f, false);
+    for (int i = 0; i < 6000; i++) { /* within one millisecond, and more than it can count */
+        const uint8_t seed[CORE_SEED_SIZE] = {(uint8_t)i, (uint8_t)(i >> 8), 1};
+        arena_reset(&f->arena);
+        assert_int_equal(core_begin(&f->core, &f->arena, f->now_ms, f->mono_ms, seed), 0);
+        const struct reeve_uuid id = core_new_id(&f->core);
+        assert_true(memcmp(&before, &id, sizeof id) < 0);
+        before = id;
+        assert_int_equal(core_commit(&f->core), 0);
+        core_dispatch(&f->core);
+    }
+}
+
 static void test_asking_for_what_is_changes_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -991,6 +1007,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORY(test_whole_life),
+        STORY(test_ids_are_in_the_order_they_are_made),
         STORY(test_asking_for_what_is_changes_nothing),
         STORY(test_a_failed_attempt_is_tried_again_with_the_same_id_after_a_pause),
         STORY(test_attempts_used_up_end_in_failed_with_the_reason),
