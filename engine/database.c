@@ -318,13 +318,6 @@ void database_delete(struct database *database, enum store_table table, const vo
         database->error = rc;
 }
 
-void database_abort(struct database *database)
-{
-    if (database->txn)
-        mdb_txn_abort(database->txn);
-    database->txn = NULL;
-}
-
 /* Only between transactions. */
 static int grow(struct database *database)
 {

@@ -63,7 +63,6 @@ void database_delete(struct database *database, enum store_table table, const vo
 /* 0: durable. DATABASE_GROWN: nothing was written, the map was too small and is larger now; write it again.
  * Negative: nothing was written; database_failure() has the reason. */
 int database_commit(struct database *database);
-void database_abort(struct database *database);
 /* Why the last begin or commit failed, for people; the writer's thread. */
 const char *database_failure(const struct database *database);
 
