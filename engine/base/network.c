@@ -20,6 +20,11 @@ static bool parse_prefix(const char *text, size_t size, unsigned largest, unsign
     return prefix <= largest;
 }
 
+static bool is_v4(const struct network *address)
+{
+    return memcmp(address->bytes, mapped, sizeof mapped) == 0;
+}
+
 bool network_parse(const char *text, size_t size, struct network *ret_network)
 {
     char address[INET6_ADDRSTRLEN + 1];
@@ -38,13 +43,13 @@ bool network_parse(const char *text, size_t size, struct network *ret_network)
     if (slash && !parse_prefix(slash + 1, size - address_size - 1, v4 ? 32 : 128, &prefix))
         return false;
     ret_network->prefix = !slash ? 128 : v4 ? prefix + 96 : prefix;
-    return true;
+    return ret_network->prefix >= 96 || !is_v4(ret_network); /* else it would not contain the address it is written by */
 }
 
 bool network_contains(const struct network *network, const struct network *address)
 {
     const unsigned whole = network->prefix / 8, rest = network->prefix % 8;
-    if (network->prefix < 96 && memcmp(address->bytes, mapped, sizeof mapped) == 0)
+    if (network->prefix < 96 && is_v4(address))
         return false;
     if (memcmp(network->bytes, address->bytes, whole) != 0)
         return false;

@@ -276,6 +276,7 @@ static void test_network_takes_addresses_and_networks_only(void **state)
                                "::1%lo",
                                "example.org",
                                "1.2.3.4/8/8",
+                               "::ffff:1.2.3.4/95", /* a network of IPv6, written as an address of IPv4 */
                                " 1.2.3.4",
                                "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
