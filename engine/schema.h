@@ -54,14 +54,25 @@ struct field {
     const struct enum_type *words;    /* ENUM, WORDS */
 };
 
+struct arena;
+struct buffer;
+struct unpack;
+
+/* The code of one record's stored form, see codec.h. */
+struct stored_form {
+    void (*encode)(const void *record, unsigned version, struct buffer *out);
+    int (*decode)(struct unpack *unpack, uint64_t count, struct arena *arena, void *ret_record);
+};
+
 struct record_type {
     const char *name;
     size_t size;
     const struct field *fields;
     unsigned count;
-    unsigned tag_max; /* length of the stored array, without the version */
-    unsigned version; /* schema version of the stored form; 0: not stored */
-    bool is_params;   /* starts with `given` and `null` */
+    unsigned tag_max;                 /* length of the stored array, without the version */
+    unsigned version;                 /* schema version of the stored form; 0: not stored */
+    const struct stored_form *stored; /* records only */
+    bool is_params;                   /* starts with `given` and `null` */
 };
 
 struct command_type {
@@ -105,7 +116,9 @@ const char *enum_name(const struct enum_type *type, unsigned number);
 unsigned enum_parse(const struct enum_type *type, const char *name, size_t size); /* 0 if there is none */
 
 #define SCHEMA_RECORD(name) record_type_##name
-#define RECORD(name) extern const struct record_type record_type_##name;
+#define RECORD(name)                                                                                                   \
+    extern const struct record_type record_type_##name;                                                                \
+    extern const struct stored_form stored_form_##name;
 #include "records.def"
 #define PARAMS(name) extern const struct record_type params_type_##name;
 #include "params.def"

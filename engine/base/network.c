@@ -43,7 +43,8 @@ bool network_parse(const char *text, size_t size, struct network *ret_network)
     if (slash && !parse_prefix(slash + 1, size - address_size - 1, v4 ? 32 : 128, &prefix))
         return false;
     ret_network->prefix = !slash ? 128 : v4 ? prefix + 96 : prefix;
-    return ret_network->prefix >= 96 || !is_v4(ret_network); /* else it would not contain the address it is written by */
+    return ret_network->prefix >= 96 ||
+           !is_v4(ret_network); /* else it would not contain the address it is written by */
 }
 
 bool network_contains(const struct network *network, const struct network *address)

@@ -1,101 +1,92 @@
-/* Writing MessagePack into a buffer, each value in its shortest form, as msgpack-c writes it: what the engine stores is
- * written and read so often that a call for each byte or two is what it costs. */
+/* Writing MessagePack, each value in its shortest form, as msgpack-c writes it: what the engine stores is written so
+ * often that a call for each byte or two is what it costs. Whoever writes has made room; returned is where to write
+ * next. */
 #ifndef REEVE_BASE_PACK_H
 #define REEVE_BASE_PACK_H
 
+#include <endian.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "buffer.h"
-
-/* Room for so many bytes at the end; NULL when out of memory. */
-static inline uint8_t *pack_room(struct buffer *out, size_t size)
+static inline uint8_t *put_nil(uint8_t *at)
 {
-    if (!out->failed && out->capacity - out->size >= size)
-        return (uint8_t *)out->data + out->size;
-    return (uint8_t *)buffer_reserve(out, size);
+    *at = 0xc0;
+    return at + 1;
 }
 
-static inline void pack_byte(struct buffer *out, uint8_t byte)
+static inline uint8_t *put_true(uint8_t *at)
 {
-    uint8_t *room = pack_room(out, 1);
-    if (!room)
-        return;
-    *room = byte;
-    out->size++;
+    *at = 0xc3;
+    return at + 1;
 }
 
-/* A head and a big-endian number of 2 to the power of `log` bytes. */
-static inline void pack_headed(struct buffer *out, uint8_t head, unsigned log, uint64_t value)
+/* A head that tells a size, and a big-endian number of that size: the heads of 1, 2, 4 and 8 bytes follow one another.
+ */
+static inline uint8_t *put_number(uint8_t *at, uint8_t head_of_one, uint64_t value)
 {
-    const size_t size = (size_t)1 << log;
-    uint8_t *room = pack_room(out, 1 + size);
-    if (!room)
-        return;
-    room[0] = head;
-    for (size_t i = size; i > 0; i--, value >>= 8)
-        room[i] = (uint8_t)value;
-    out->size += 1 + size;
+    if (value <= UINT8_MAX) {
+        at[0] = head_of_one;
+        at[1] = (uint8_t)value;
+        return at + 2;
+    }
+    if (value <= UINT16_MAX) {
+        const uint16_t two = htobe16((uint16_t)value);
+        at[0] = (uint8_t)(head_of_one + 1);
+        memcpy(at + 1, &two, sizeof two);
+        return at + 1 + sizeof two;
+    }
+    if (value <= UINT32_MAX) {
+        const uint32_t four = htobe32((uint32_t)value);
+        at[0] = (uint8_t)(head_of_one + 2);
+        memcpy(at + 1, &four, sizeof four);
+        return at + 1 + sizeof four;
+    }
+    const uint64_t eight = htobe64(value);
+    at[0] = (uint8_t)(head_of_one + 3);
+    memcpy(at + 1, &eight, sizeof eight);
+    return at + 1 + sizeof eight;
 }
 
-static inline unsigned pack_log_of(uint64_t value)
+static inline uint8_t *put_u64(uint8_t *at, uint64_t value)
 {
-    return value <= UINT8_MAX ? 0 : value <= UINT16_MAX ? 1 : value <= UINT32_MAX ? 2 : 3;
+    if (value >= 0x80)
+        return put_number(at, 0xcc, value);
+    *at = (uint8_t)value;
+    return at + 1;
 }
 
-static inline void pack_nil(struct buffer *out)
+static inline uint8_t *put_array(uint8_t *at, uint64_t count)
 {
-    pack_byte(out, 0xc0);
+    if (count <= UINT8_MAX && count >= 16) { /* there is no array whose count has one byte */
+        at[0] = 0xdc;
+        at[1] = 0;
+        at[2] = (uint8_t)count;
+        return at + 3;
+    }
+    if (count >= 16)
+        return put_number(at, 0xdb, count);
+    *at = (uint8_t)(0x90 | count);
+    return at + 1;
 }
 
-static inline void pack_true(struct buffer *out)
+static inline uint8_t *put_body(uint8_t *at, const void *bytes, size_t size)
 {
-    pack_byte(out, 0xc3);
+    if (size)
+        memcpy(at, bytes, size);
+    return at + size;
 }
 
-static inline void pack_u64(struct buffer *out, uint64_t value)
+static inline uint8_t *put_bin(uint8_t *at, const void *bytes, size_t size)
 {
-    const unsigned log = pack_log_of(value);
-    if (value < 0x80)
-        pack_byte(out, (uint8_t)value);
-    else
-        pack_headed(out, (uint8_t)(0xcc + log), log, value);
+    return put_body(put_number(at, 0xc4, size), bytes, size);
 }
 
-static inline void pack_array(struct buffer *out, uint64_t count)
+static inline uint8_t *put_str(uint8_t *at, const char *text, size_t size)
 {
-    if (count < 16)
-        pack_byte(out, (uint8_t)(0x90 | count));
-    else if (count <= UINT16_MAX)
-        pack_headed(out, 0xdc, 1, count);
-    else
-        pack_headed(out, 0xdd, 2, count);
-}
-
-static inline void pack_body(struct buffer *out, const void *bytes, size_t size)
-{
-    uint8_t *room = pack_room(out, size);
-    if (!room || size == 0)
-        return;
-    memcpy(room, bytes, size);
-    out->size += size;
-}
-
-static inline void pack_bin(struct buffer *out, const void *bytes, size_t size)
-{
-    const unsigned log = pack_log_of(size);
-    pack_headed(out, (uint8_t)(0xc4 + log), log, size);
-    pack_body(out, bytes, size);
-}
-
-static inline void pack_str(struct buffer *out, const char *text, size_t size)
-{
-    const unsigned log = pack_log_of(size);
-    if (size < 32)
-        pack_byte(out, (uint8_t)(0xa0 | size));
-    else
-        pack_headed(out, (uint8_t)(0xd9 + log), log, size);
-    pack_body(out, text, size);
+    if (size >= 32)
+        return put_body(put_number(at, 0xd9, size), text, size);
+    *at = (uint8_t)(0xa0 | size);
+    return put_body(at + 1, text, size);
 }
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef REEVE_BASE_UNPACK_H
 #define REEVE_BASE_UNPACK_H
 
+#include <endian.h>
 #include <reeve.h>
 #include <string.h>
 
@@ -11,16 +12,33 @@ struct unpack {
     const uint8_t *at, *end;
 };
 
-/* A big-endian number of so many bytes. */
-static inline bool unpack_number(struct unpack *unpack, size_t size, uint64_t *ret_value)
+/* A big-endian number of 2 to the power of `log` bytes. */
+static inline bool unpack_number(struct unpack *unpack, unsigned log, uint64_t *ret_value)
 {
-    uint64_t value = 0;
+    const size_t size = (size_t)1 << log;
+    uint16_t two;
+    uint32_t four;
+    uint64_t eight;
     if ((size_t)(unpack->end - unpack->at) < size)
         return false;
-    for (size_t i = 0; i < size; i++)
-        value = value << 8 | unpack->at[i];
+    switch (log) {
+    case 0:
+        *ret_value = *unpack->at;
+        break;
+    case 1:
+        memcpy(&two, unpack->at, sizeof two);
+        *ret_value = be16toh(two);
+        break;
+    case 2:
+        memcpy(&four, unpack->at, sizeof four);
+        *ret_value = be32toh(four);
+        break;
+    default:
+        memcpy(&eight, unpack->at, sizeof eight);
+        *ret_value = be64toh(eight);
+        break;
+    }
     unpack->at += size;
-    *ret_value = value;
     return true;
 }
 
@@ -49,7 +67,7 @@ static inline bool unpack_u64(struct unpack *unpack, uint64_t *ret_value)
         *ret_value = head;
         return true;
     }
-    return head >= 0xcc && head <= 0xcf && unpack_number(unpack, (size_t)1 << (head - 0xcc), ret_value);
+    return head >= 0xcc && head <= 0xcf && unpack_number(unpack, head - 0xccU, ret_value);
 }
 
 /* So many bytes from here. */
@@ -70,7 +88,7 @@ static inline bool unpack_str(struct unpack *unpack, struct reeve_str *ret_text)
     const uint8_t head = *unpack->at++;
     if ((head & 0xe0) == 0xa0)
         size = head & 0x1f;
-    else if (head < 0xd9 || head > 0xdb || !unpack_number(unpack, (size_t)1 << (head - 0xd9), &size))
+    else if (head < 0xd9 || head > 0xdb || !unpack_number(unpack, head - 0xd9U, &size))
         return false;
     return unpack_body(unpack, size, ret_text);
 }
@@ -81,8 +99,23 @@ static inline bool unpack_bin(struct unpack *unpack, struct reeve_str *ret_bytes
     if (unpack->at == unpack->end)
         return false;
     const uint8_t head = *unpack->at++;
-    return head >= 0xc4 && head <= 0xc6 && unpack_number(unpack, (size_t)1 << (head - 0xc4), &size) &&
+    return head >= 0xc4 && head <= 0xc6 && unpack_number(unpack, head - 0xc4U, &size) &&
            unpack_body(unpack, size, ret_bytes);
+}
+
+/* Bytes of a size that is known. */
+static inline bool unpack_fixed(struct unpack *unpack, void *ret_bytes, uint8_t size)
+{
+    struct reeve_str bytes;
+    if ((size_t)(unpack->end - unpack->at) >= 2U + size && unpack->at[0] == 0xc4 && unpack->at[1] == size) {
+        memcpy(ret_bytes, unpack->at + 2, size);
+        unpack->at += 2 + size;
+        return true;
+    }
+    if (!unpack_bin(unpack, &bytes) || bytes.size != size) /* in a longer form */
+        return false;
+    memcpy(ret_bytes, bytes.data, size);
+    return true;
 }
 
 /* Never more items than there are bytes left. */
@@ -94,7 +127,7 @@ static inline bool unpack_array(struct unpack *unpack, uint64_t *ret_count)
     const uint8_t head = *unpack->at++;
     if ((head & 0xf0) == 0x90)
         count = head & 0x0f;
-    else if (head < 0xdc || head > 0xdd || !unpack_number(unpack, (size_t)2 << (head - 0xdc), &count))
+    else if (head < 0xdc || head > 0xdd || !unpack_number(unpack, head - 0xdbU, &count))
         return false;
     *ret_count = count;
     return count <= (uint64_t)(unpack->end - unpack->at);
