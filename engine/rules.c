@@ -53,13 +53,14 @@ int rule_access_list(const struct reeve_access_entry_list *list, const char *fie
         char path[64];
         struct network network;
         const struct reeve_str source = list->items[i].source;
+        if (network_parse(source.data, source.size, &network))
+            continue;
         snprintf(path, sizeof path, "%s[%zu].source", field, i);
         if (source.size == 0)
             return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
-        if (!network_parse(source.data, source.size, &network))
-            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path,
-                             "must be an IPv4 or IPv6 address or network like 10.0.0.0/8 <string:%.*s>",
-                             (int)(source.size < 64 ? source.size : 64), source.data);
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path,
+                         "must be an IPv4 or IPv6 address or network like 10.0.0.0/8 <string:%.*s>",
+                         (int)(source.size < 64 ? source.size : 64), source.data);
     }
     return 0;
 }
@@ -227,11 +228,12 @@ int rule_tags(const struct reeve_tag_list *tags, const char *field, struct reeve
         char path[64];
         const struct reeve_tag *tag = &tags->items[i];
         const bool key_fits = tag->key.size >= 1 && tag->key.size <= TAG_KEY_MAX && is_tag_text(tag->key);
+        if (key_fits && tag->value.size <= TAG_VALUE_MAX && is_tag_text(tag->value))
+            continue;
         snprintf(path, sizeof path, "%s[%zu].%s", field, i, key_fits ? "value" : "key");
-        if (!key_fits || tag->value.size > TAG_VALUE_MAX || !is_tag_text(tag->value))
-            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path,
-                             "must have from %d to %d letters, digits, '-', '_' and '.' only", key_fits ? 0 : 1,
-                             key_fits ? TAG_VALUE_MAX : TAG_KEY_MAX);
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path,
+                         "must have from %d to %d letters, digits, '-', '_' and '.' only", key_fits ? 0 : 1,
+                         key_fits ? TAG_VALUE_MAX : TAG_KEY_MAX);
     }
     return 0;
 }
@@ -307,14 +309,16 @@ int rule_removed(const struct reeve_access_entry_list *entries, const struct ree
 {
     char path[64];
     for (size_t i = 0; i < entries->count; i++) {
+        if (entries->items[i].source.size > 0)
+            continue;
         snprintf(path, sizeof path, "ipAccessList.remove[%zu].source", i);
-        if (entries->items[i].source.size == 0)
-            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
     }
     for (size_t i = 0; i < tags->count; i++) {
+        if (tags->items[i].key.size > 0)
+            continue;
         snprintf(path, sizeof path, "tags.remove[%zu].key", i);
-        if (tags->items[i].key.size == 0)
-            return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, path, "is required");
     }
     return 0;
 }

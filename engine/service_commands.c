@@ -79,15 +79,21 @@ static int take_password(struct core *core, struct reeve_service *service, const
 static struct reeve_str make_host(struct core *core, const struct reeve_service *service)
 {
     static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789";
-    char name[11] = "", host[256];
+    const struct reeve_str behind[] = {service->region, service->provider, core->endpoint_domain};
+    char *host = core_alloc(core, 10 + 3 + service->region.size + service->provider.size + core->endpoint_domain.size);
+    size_t size = 0;
     uint64_t number;
+    if (!host)
+        return (struct reeve_str){0};
     memcpy(&number, service->id.bytes + 8, sizeof number);
-    for (int i = 0; i < 10; i++, number /= 36)
-        name[i] = alphabet[number % 36];
-    const int size = snprintf(host, sizeof host, "%s.%.*s.%.*s.%.*s", name, (int)service->region.size,
-                              service->region.data, (int)service->provider.size, service->provider.data,
-                              (int)core->endpoint_domain.size, core->endpoint_domain.data);
-    return core_copy(core, (struct reeve_str){host, (size_t)size < sizeof host ? (size_t)size : sizeof host - 1});
+    for (; size < 10; number /= 36)
+        host[size++] = alphabet[number % 36];
+    for (size_t i = 0; i < sizeof behind / sizeof behind[0]; i++) {
+        host[size++] = '.';
+        memcpy(host + size, behind[i].data, behind[i].size);
+        size += behind[i].size;
+    }
+    return (struct reeve_str){host, size};
 }
 
 static void make_endpoints(struct core *core, struct reeve_service *service)
