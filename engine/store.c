@@ -354,6 +354,16 @@ static struct memtable_node *touch(struct store *store, enum store_table table, 
     return node;
 }
 
+/* What hides nothing in the database need not stay to say that it is gone. */
+static void note_deleted(struct store *store, struct memtable_node *node)
+{
+    struct touch *touch = arena_alloc(&store->active->arena, sizeof *touch);
+    if (!touch)
+        return; /* it stays where it is until the table goes */
+    *touch = (struct touch){.node = node, .next = store->batch.deleted};
+    store->batch.deleted = touch;
+}
+
 static void write_node(struct store *store, enum store_table table, const struct store_key *key, const void *value,
                        size_t size, enum newness newness, bool gone)
 {
@@ -362,6 +372,8 @@ static void write_node(struct store *store, enum store_table table, const struct
     struct memtable_node *node = touch(store, table, key, newness);
     if (node && !memtable_write(store->active, node, store->batch.sequence, value, size, gone))
         set_error(store, -REEVE_ERROR_NO_MEMORY);
+    else if (node && gone && node->fresh)
+        note_deleted(store, node);
     store->batch.bytes += key->size + size;
 }
 
@@ -531,7 +543,7 @@ static void settle_batch(struct store *store, const struct sealed *batch)
     store->stats.bytes += batch->bytes;
     if (batch->table != store->active)
         return;
-    for (const struct touch *touch = batch->touches; touch; touch = touch->next) {
+    for (const struct touch *touch = batch->deleted; touch; touch = touch->next) {
         if (is_gone_for_good(touch->node, batch->sequence))
             note_dead(store, touch->node, batch->sequence);
     }

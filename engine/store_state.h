@@ -22,7 +22,8 @@ struct touch {
 struct sealed {
     uint64_t sequence;
     struct memtable *table;
-    struct touch *touches;
+    struct touch *touches; /* each key once, as they came */
+    struct touch *deleted; /* those that may be taken out once nobody sees them any more */
     uint64_t puts, deletes, bytes;
 };
 
