@@ -54,18 +54,19 @@ void backup_save(struct core *core, struct backup_edit *edit)
     struct reeve_backup *backup = &edit->record;
     const struct store_key key = key_pair(&backup->service_id, &backup->id), index = key_uuid(&backup->id);
     const bool gone = backup->state == REEVE_BACKUP_STATE_GONE;
+    struct reeve_str stored = {0};
     if (gone) {
         store_delete(core->store, TABLE_BACKUPS, &key);
         store_delete(core->store, TABLE_BACKUP_INDEX, &index);
     } else {
         assert(backup_check(backup) == NULL);
-        core_save(core, TABLE_BACKUPS, &key, &record_type_backup, backup);
+        stored = core_save(core, TABLE_BACKUPS, &key, &record_type_backup, backup);
         if (backup->generation == 1)
             store_put(core->store, TABLE_BACKUP_INDEX, &index, &backup->service_id, sizeof backup->service_id);
     }
     const struct operation_owner owner = owner_of(backup);
     state_counts_move_backup(core, edit->state_before, backup->state);
-    operation_move_queue(core, &owner, edit->queued_before, &backup->operation);
+    operation_move_queue(core, &owner, edit->queued_before, &backup->operation, stored);
     core_move_due(core, edit->due_before_ms, gone ? 0 : backup_due_ms(backup), DUE_BACKUP, &backup->service_id,
                   &backup->id);
 }
@@ -99,10 +100,9 @@ static void fail(struct core *core, struct reeve_backup *backup)
 static void apply_effect(struct core *core, struct reeve_backup *backup, enum backup_effect effect,
                          const struct backup_turn *turn)
 {
-    const struct operation_owner owner = owner_of(backup);
     switch (effect) {
     case BACKUP_EFFECT_COPY:
-        operation_begin(core, &owner, &backup->operation, REEVE_OPERATION_KIND_BACKUP, 0);
+        operation_begin(core, &backup->operation, REEVE_OPERATION_KIND_BACKUP, 0);
         break;
     case BACKUP_EFFECT_KEEP:
         backup->size_bytes = turn->outcome->size_bytes;
@@ -125,7 +125,7 @@ static void apply_effect(struct core *core, struct reeve_backup *backup, enum ba
         break;
     case BACKUP_EFFECT_DELETE:
         backup->expires_ms = 0;
-        operation_begin(core, &owner, &backup->operation, REEVE_OPERATION_KIND_DELETE_BACKUP, 0);
+        operation_begin(core, &backup->operation, REEVE_OPERATION_KIND_DELETE_BACKUP, 0);
         break;
     case BACKUP_EFFECT_REMOVE:
         backup->operation = (struct reeve_operation){0};
@@ -291,9 +291,8 @@ void backup_due(struct core *core, const struct reeve_uuid *service_id, const st
         return;
     }
     struct reeve_backup *backup = &edit.record;
-    const struct operation_owner owner = owner_of(backup);
     if (backup->operation.retry_at_ms)
-        operation_requeue(core, &owner, &backup->operation);
+        operation_requeue(core, &backup->operation);
     else if (backup->restores)
         backup->expires_ms = core->now_ms + HOUR_MS; /* a restore still needs it */
     else

@@ -123,18 +123,22 @@ static bool encode(struct core *core, const struct record_type *type, const void
     return !core->scratch.failed;
 }
 
-void core_save(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
-               const void *record)
+struct reeve_str core_save(struct core *core, enum store_table table, const struct store_key *key,
+                           const struct record_type *type, const void *record)
 {
-    if (encode(core, type, record))
-        store_put(core->store, table, key, core->scratch.data, core->scratch.size);
+    if (!encode(core, type, record))
+        return (struct reeve_str){0};
+    store_put(core->store, table, key, core->scratch.data, core->scratch.size);
+    return (struct reeve_str){core->scratch.data, core->scratch.size};
 }
 
-void core_insert(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
-                 const void *record)
+struct reeve_str core_insert(struct core *core, enum store_table table, const struct store_key *key,
+                             const struct record_type *type, const void *record)
 {
-    if (encode(core, type, record))
-        store_insert(core->store, table, key, core->scratch.data, core->scratch.size);
+    if (!encode(core, type, record))
+        return (struct reeve_str){0};
+    store_insert(core->store, table, key, core->scratch.data, core->scratch.size);
+    return (struct reeve_str){core->scratch.data, core->scratch.size};
 }
 
 struct action *core_action(struct core *core, int kind)
@@ -149,6 +153,19 @@ struct action *core_action(struct core *core, int kind)
         core->actions_first = action;
     core->actions_last = action;
     return action;
+}
+
+struct offer *core_offer(struct core *core)
+{
+    struct offer *offer = core_alloc(core, sizeof *offer);
+    if (!offer)
+        return NULL;
+    if (core->offers_last)
+        core->offers_last->next = offer;
+    else
+        core->offers_first = offer;
+    core->offers_last = offer;
+    return offer;
 }
 
 void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enum due_kind kind,
@@ -291,6 +308,7 @@ int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t
     core->state_counts_changed = false;
     core->keys_changed = false;
     core->actions_first = core->actions_last = NULL;
+    core->offers_first = core->offers_last = NULL;
     map_clear(&core->organizations);
     core->fault = 0;
     core->delta = (struct reeve_stats){0};
@@ -346,6 +364,7 @@ int core_seal(struct core *core, bool wait, struct core_batch *ret_batch)
     ret_batch->counters = core->sealed;
     ret_batch->delta = core->delta;
     ret_batch->actions = core->actions_first;
+    ret_batch->offers = core->offers_first;
     ret_batch->keys_changed = core->keys_changed;
     return 0;
 }
@@ -365,7 +384,7 @@ void core_roll_back(struct core *core)
 int core_commit(struct core *core)
 {
     uint64_t durable;
-    core->committed.actions = NULL;
+    core->committed = (struct core_batch){0};
     int r = core_seal(core, true, &core->committed);
     if (r == 0) {
         store_wait(core->store);
@@ -380,8 +399,8 @@ int core_commit(struct core *core)
 
 void core_dispatch(struct core *core)
 {
-    core_dispatch_batch(core, &core->committed);
-    core->committed.actions = NULL;
+    core_dispatch_batch(core, &core->committed, core->committed.number);
+    core->committed = (struct core_batch){0};
 }
 
 /* ---- Events ---- */

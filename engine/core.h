@@ -47,13 +47,19 @@ struct report {
 struct action {
     struct action *next;
     enum {
-        ACTION_OFFER,  /* an operation has become ready */
         ACTION_CANCEL, /* an operation in flight is not wanted any more */
         ACTION_LAND,   /* a flight has ended */
     } kind;
+    struct reeve_uuid operation_id; /* CANCEL */
+    struct flight *flight;          /* LAND */
+};
+
+/* An operation that has become ready, to be started once the batch is durable. */
+struct offer {
+    struct offer *next;
     struct reeve_uuid organization_id, service_id, backup_id, operation_id;
-    uint64_t number;
-    struct flight *flight;
+    uint64_t number;         /* place in the queue */
+    struct reeve_str record; /* stored form of the service, or of the backup, that waits for it */
 };
 
 /* What the core asks of the world after a commit. */
@@ -93,6 +99,7 @@ struct core_batch {
     struct core_counters counters;
     struct reeve_stats delta;
     struct action *actions;
+    struct offer *offers;
     bool keys_changed; /* what is remembered of keys no longer counts */
 };
 
@@ -118,6 +125,7 @@ struct core {
     struct core_counters next; /* `sealed`, with this batch */
     bool state_counts_changed, keys_changed;
     struct action *actions_first, *actions_last; /* to do once this batch is durable */
+    struct offer *offers_first, *offers_last;    /* and after all of those */
     struct map organizations; /* organization id -> struct reeve_organization in the arena, read or changed */
     int fault;                /* the first fault (not refusal) in this batch */
     struct reeve_stats delta; /* counters of this batch */
@@ -146,8 +154,9 @@ void core_probe(struct core *core);
 int core_seal(struct core *core, bool wait, struct core_batch *ret_batch);
 /* It is durable. In the order they were sealed in. */
 void core_settle(struct core *core, const struct core_batch *batch);
-/* Start what may be started, cancel what is not wanted; once the batch is settled. */
-void core_dispatch_batch(struct core *core, const struct core_batch *batch);
+/* Start what may be started, cancel what is not wanted; once the batch is settled. `durable`: number of the newest
+ * batch that is durable; what an older one offers may be no longer wanted. */
+void core_dispatch_batch(struct core *core, const struct core_batch *batch, uint64_t durable);
 /* What has been sealed and not settled has not happened. */
 void core_roll_back(struct core *core);
 /* Seal, wait, settle: 0, or a negative code (nothing has happened); and what follows from it. */
@@ -170,12 +179,14 @@ void core_fault(struct core *core, int code);
 /* Bytes from the store, copied, decoded: false where there is none, or on a fault. */
 bool core_load(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
                void *ret_record);
-void core_save(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
-               const void *record);
+/* Returned is the stored form, valid until the next one is made. */
+struct reeve_str core_save(struct core *core, enum store_table table, const struct store_key *key,
+                           const struct record_type *type, const void *record);
 /* The same for a key that is new. */
-void core_insert(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
-                 const void *record);
+struct reeve_str core_insert(struct core *core, enum store_table table, const struct store_key *key,
+                             const struct record_type *type, const void *record);
 struct action *core_action(struct core *core, int kind);
+struct offer *core_offer(struct core *core);
 /* Move a row of the due table or the queue from one place to another; 0 is no place. */
 void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enum due_kind kind,
                    const struct reeve_uuid *first, const struct reeve_uuid *second);

@@ -260,7 +260,7 @@ static void set_timer(struct reeve_engine *engine)
 }
 
 /* A durable batch. The order is the promise: replies, events, effects, next timer. */
-static void finish_batch(struct reeve_engine *engine, struct batch *batch)
+static void finish_batch(struct reeve_engine *engine, struct batch *batch, uint64_t durable)
 {
     core_settle(&engine->core, &batch->core);
     /* What is remembered of keys ends before anybody has the answer. */
@@ -280,7 +280,7 @@ static void finish_batch(struct reeve_engine *engine, struct batch *batch)
     crash_point(CRASH_REPLIED);
     clients_notify(engine);
     crash_point(CRASH_DISPATCHING);
-    core_dispatch_batch(&engine->core, &batch->core);
+    core_dispatch_batch(&engine->core, &batch->core, durable);
     crash_point(CRASH_DISPATCHED);
     batch_release(batch);
 }
@@ -311,7 +311,7 @@ static void settle(struct reeve_engine *engine)
         return;
     const int r = store_settle(engine->store, &durable);
     while (engine->unsettled_first && engine->unsettled_first->core.number <= durable)
-        finish_batch(engine, take_unsettled(engine));
+        finish_batch(engine, take_unsettled(engine), durable);
     if (r < 0) {
         core_roll_back(&engine->core);
         while (engine->unsettled_first)

@@ -7,7 +7,7 @@
 #include "operation.h"
 #include "service.h"
 
-#define ARENA_SIZE 2048
+#define ARENA_SIZE 2048 /* where a record does not fit into a flight */
 
 /* What an organization has in flight. All its queue rows up to `place` are in flight or wait in a flight. */
 struct org_flights {
@@ -19,11 +19,13 @@ struct org_flights {
 struct candidate {
     struct reeve_uuid organization_id, service_id, backup_id, operation_id;
     uint64_t number;
+    struct reeve_str record; /* what waits for it as it is stored, or empty: it is read */
 };
 
 /* One round of launching: a read that is opened when first needed, the flights to start once it is closed. */
 struct launch {
     struct core *core;
+    bool is_newest; /* the batch: what it offers is wanted, and is as it says */
     struct store_read read;
     bool reading;
     struct flight *first, *last;
@@ -95,60 +97,83 @@ void flights_deinit(struct core *core)
 
 /* ---- Launching ---- */
 
-static bool is_backup_deletion(const struct reeve_backup *backup)
+static bool begin_reading(struct launch *launch)
 {
-    return backup->operation.kind == REEVE_OPERATION_KIND_DELETE_BACKUP;
+    if (!launch->reading)
+        launch->reading = store_read_begin(launch->core->store, &launch->read) == 0;
+    return launch->reading;
 }
 
-static bool read_record(struct launch *launch, enum store_table table, const struct store_key *key,
-                        const struct record_type *type, struct arena *arena, void *ret_record)
+/* From its stored form where that is known, else as the store has it now. */
+static bool load_record(struct launch *launch, struct reeve_str stored, enum store_table table,
+                        const struct store_key *key, const struct record_type *type, struct arena *arena,
+                        void *ret_record)
 {
-    struct reeve_str value;
-    if (!launch->reading) {
-        if (store_read_begin(launch->core->store, &launch->read) < 0)
-            return false;
-        launch->reading = true;
-    }
-    if (!store_read_get(&launch->read, table, key, &value))
+    if (!stored.size && !(begin_reading(launch) && store_read_get(&launch->read, table, key, &stored)))
         return false;
-    void *copy = arena_copy(arena, value.data, value.size);
-    return copy && codec_decode_stored(type, copy, value.size, arena, ret_record) == 0;
+    void *copy = arena_copy(arena, stored.data, stored.size);
+    return copy && codec_decode_stored(type, copy, stored.size, arena, ret_record) == 0;
 }
 
-/* Fill the flight from what the store has now. False: the operation is no longer wanted. */
+static void load_service(struct launch *launch, struct flight *flight, const struct candidate *candidate,
+                         struct reeve_str stored)
+{
+    const struct store_key key = key_pair(&candidate->organization_id, &candidate->service_id);
+    if (!load_record(launch, stored, TABLE_SERVICES, &key, &record_type_service, &flight->arena, &flight->service))
+        return;
+    service_derive(&flight->service, &candidate->organization_id, &candidate->service_id);
+    flight->task.service = &flight->service;
+}
+
+static bool load_backup(struct launch *launch, struct flight *flight, const struct reeve_uuid *service_id,
+                        const struct reeve_uuid *backup_id, struct reeve_str stored)
+{
+    const struct store_key key = key_pair(service_id, backup_id);
+    if (!load_record(launch, stored, TABLE_BACKUPS, &key, &record_type_backup, &flight->arena, &flight->backup))
+        return false;
+    flight->backup.id = *backup_id;
+    flight->backup.service_id = *service_id;
+    flight->task.backup = &flight->backup;
+    flight->task.backup_id = *backup_id;
+    return true;
+}
+
+/* The records of an operation of a service: its own, and that of the backup it is made from. NULL: there are none. */
+static const struct reeve_operation *load_for_service(struct launch *launch, struct flight *flight,
+                                                      const struct candidate *candidate)
+{
+    const struct reeve_service *service = &flight->service;
+    load_service(launch, flight, candidate, candidate->record);
+    if (!flight->task.service)
+        return NULL;
+    if (service->operation.kind == REEVE_OPERATION_KIND_PROVISION && !reeve_uuid_is_nil(&service->restored_from) &&
+        !load_backup(launch, flight, &service->restored_service, &service->restored_from, (struct reeve_str){0}))
+        return NULL;
+    return &service->operation;
+}
+
+/* Of a backup: its own, and that of its service, which may be gone. */
+static const struct reeve_operation *load_for_backup(struct launch *launch, struct flight *flight,
+                                                     const struct candidate *candidate)
+{
+    if (!load_backup(launch, flight, &candidate->service_id, &candidate->backup_id, candidate->record))
+        return NULL;
+    if (flight->backup.operation.kind != REEVE_OPERATION_KIND_DELETE_BACKUP)
+        load_service(launch, flight, candidate, (struct reeve_str){0});
+    return &flight->backup.operation;
+}
+
+/* False: the operation is no longer wanted. */
 static bool load_flight(struct launch *launch, struct flight *flight, const struct candidate *candidate)
 {
     struct reeve_task *task = &flight->task;
-    struct reeve_uuid backup_id = candidate->backup_id, backup_service = candidate->service_id;
-    const struct reeve_operation *operation;
-    struct store_key key = key_pair(&candidate->organization_id, &candidate->service_id);
-    if (read_record(launch, TABLE_SERVICES, &key, &record_type_service, &flight->arena, &flight->service)) {
-        service_derive(&flight->service, &candidate->organization_id, &candidate->service_id);
-        task->service = &flight->service;
-    }
-    if (reeve_uuid_is_nil(&backup_id) && task->service) {
-        operation = &flight->service.operation;
-        if (operation->kind == REEVE_OPERATION_KIND_PROVISION) {
-            backup_id = flight->service.restored_from;
-            backup_service = flight->service.restored_service;
-        }
-    } else {
-        operation = &flight->backup.operation;
-    }
-    if (!reeve_uuid_is_nil(&backup_id)) {
-        key = key_pair(&backup_service, &backup_id);
-        if (!read_record(launch, TABLE_BACKUPS, &key, &record_type_backup, &flight->arena, &flight->backup))
-            return false;
-        flight->backup.id = backup_id;
-        flight->backup.service_id = backup_service;
-        task->backup = &flight->backup;
-        task->backup_id = backup_id;
-    }
+    const struct reeve_operation *operation =
+        (reeve_uuid_is_nil(&candidate->backup_id) ? load_for_service : load_for_backup)(launch, flight, candidate);
+    if (!operation)
+        return false;
     /* Replaced meanwhile; or tried already, and in its pause: then it is offered again. */
     if (!uuid_equal(&operation->id, &candidate->operation_id) || operation->queued != candidate->number)
         return false;
-    if (operation->kind == REEVE_OPERATION_KIND_DELETE_BACKUP)
-        task->service = NULL;
     task->operation_id = operation->id;
     task->kind = operation->kind;
     task->attempt = operation->attempt;
@@ -195,16 +220,18 @@ static bool register_flight(struct core *core, struct flight *flight, const stru
 static bool launch_one(struct launch *launch, const struct candidate *candidate)
 {
     struct core *core = launch->core;
-    struct flight *flight = calloc(1, sizeof *flight);
+    struct flight *flight = malloc(sizeof *flight);
     if (!flight)
         return false;
+    memset(flight, 0, offsetof(struct flight, service));
     atomic_init(&flight->references, 1);
-    arena_init(&flight->arena, ARENA_SIZE);
+    arena_init_on(&flight->arena, flight->memory, sizeof flight->memory, ARENA_SIZE);
     if (!load_flight(launch, flight, candidate)) {
         flight_release(flight);
         return true;
     }
-    flight->slot_id = is_backup_deletion(&flight->backup) ? candidate->backup_id : candidate->service_id;
+    const bool of_backup_alone = flight->task.kind == REEVE_OPERATION_KIND_DELETE_BACKUP;
+    flight->slot_id = of_backup_alone ? candidate->backup_id : candidate->service_id;
     flight->started_ms = core->now_ms;
     flight->deadline_mono_ms = core->mono_ms + flight->task.timeout_ms;
     if (!register_flight(core, flight, candidate)) {
@@ -270,7 +297,7 @@ static void launch_waiting(struct launch *launch, const struct flight *landed)
         if (waiting->number == 0)
             continue;
         const struct candidate candidate = {landed->task.organization_id, landed->task.service_id, waiting->backup_id,
-                                            waiting->operation_id, waiting->number};
+                                            waiting->operation_id,        waiting->number,         {0}};
         struct flight *holder = slot_holder(&launch->core->flights, &candidate);
         if (holder)
             wait_in(holder, &candidate);
@@ -312,12 +339,13 @@ static void cancel(struct core *core, struct flight *flight)
 }
 
 /* An operation that this batch made ready: straight into flight where nobody waits before it. */
-static void offer(struct launch *launch, const struct action *action)
+static void take_offer(struct launch *launch, const struct offer *offer)
 {
     struct core *core = launch->core;
     struct flights *flights = &core->flights;
-    const struct candidate candidate = {action->organization_id, action->service_id, action->backup_id,
-                                        action->operation_id, action->number};
+    const struct candidate candidate = {
+        offer->organization_id, offer->service_id, offer->backup_id,
+        offer->operation_id,    offer->number,     launch->is_newest ? offer->record : (struct reeve_str){0}};
     if (flights->backlog || !core->hooks.has_provisioner) {
         flights->backlog = true;
         return;
@@ -327,7 +355,7 @@ static void offer(struct launch *launch, const struct action *action)
         wait_in(holder, &candidate);
         return;
     }
-    const struct org_flights *org = map_get(&flights->by_organization, &action->organization_id);
+    const struct org_flights *org = map_get(&flights->by_organization, &offer->organization_id);
     if (flights->count >= core->limits.operations_max || (org && org->count >= core->limits.operations_per_org_max) ||
         !launch_one(launch, &candidate))
         flights->backlog = true;
@@ -347,11 +375,8 @@ static bool first_item(void *arg, const struct store_item *item)
 static bool queue_seek(struct launch *launch, const struct store_key *from, struct candidate *ret)
 {
     struct store_item item = {0};
-    if (!launch->reading) {
-        if (store_read_begin(launch->core->store, &launch->read) < 0)
-            return false;
-        launch->reading = true;
-    }
+    if (!begin_reading(launch))
+        return false;
     store_read_each(&launch->read, TABLE_QUEUE, from, false, first_item, &item);
     if (!item.key || item.key_size != 24 || (item.value_size != 32 && item.value_size != 48))
         return false;
@@ -434,9 +459,9 @@ static void work_off_backlog(struct launch *launch)
     }
 }
 
-void core_dispatch_batch(struct core *core, const struct core_batch *batch)
+void core_dispatch_batch(struct core *core, const struct core_batch *batch, uint64_t durable)
 {
-    struct launch launch = {.core = core};
+    struct launch launch = {.core = core, .is_newest = batch->number == durable};
     for (struct action *action = batch->actions; action; action = action->next) {
         if (action->kind == ACTION_LAND) {
             land(&launch, action->flight);
@@ -446,9 +471,9 @@ void core_dispatch_batch(struct core *core, const struct core_batch *batch)
                 cancel(core, flight);
         }
     }
-    for (struct action *action = batch->actions; action; action = action->next) {
-        if (action->kind == ACTION_OFFER)
-            offer(&launch, action);
+    for (const struct offer *offer = batch->offers; offer; offer = offer->next) {
+        if (offer->number) /* not withdrawn */
+            take_offer(&launch, offer);
     }
     if (core->flights.backlog && core->hooks.has_provisioner)
         work_off_backlog(&launch);

@@ -6,8 +6,11 @@
 #define REEVE_FLIGHT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "core.h"
+
+#define FLIGHT_MEMORY 1024
 
 struct waiting {
     struct reeve_uuid operation_id, backup_id;
@@ -15,10 +18,7 @@ struct waiting {
 };
 
 struct flight {
-    struct reeve_task task; /* what the provisioner sees; points to the next two */
-    struct reeve_service service;
-    struct reeve_backup backup;
-    struct arena arena;
+    struct reeve_task task; /* what the provisioner sees; points to the records below */
 
     struct reeve_uuid slot_id; /* the service, or the backup that is deleted */
     uint64_t started_ms, deadline_mono_ms, progress_mono_ms;
@@ -30,6 +30,12 @@ struct flight {
     bool others_wait;          /* more backups than one: they are found in the queue table when it lands */
     struct flight *previous, *next;
     atomic_int references; /* the core's and those of messages on the way to the provisioner's loop */
+    struct arena arena;    /* what the records point to, in `memory` where it fits */
+
+    /* not cleared */
+    struct reeve_service service;
+    struct reeve_backup backup;
+    _Alignas(max_align_t) char memory[FLIGHT_MEMORY];
 };
 
 void flights_deinit(struct core *core);

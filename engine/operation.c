@@ -10,16 +10,27 @@ static uint64_t next_place(struct core *core)
     return core->next.queue_number;
 }
 
-static void offer(struct core *core, const struct operation_owner *owner, const struct reeve_operation *operation)
+static void make_offer(struct core *core, const struct operation_owner *owner, const struct reeve_operation *operation,
+                       struct reeve_str record)
 {
-    struct action *action = core_action(core, ACTION_OFFER);
-    if (!action)
+    struct offer *offer = core_offer(core);
+    if (!offer)
         return;
-    action->organization_id = owner->organization_id;
-    action->service_id = owner->service_id;
-    action->backup_id = owner->backup_id;
-    action->operation_id = operation->id;
-    action->number = operation->queued;
+    offer->organization_id = owner->organization_id;
+    offer->service_id = owner->service_id;
+    offer->backup_id = owner->backup_id;
+    offer->operation_id = operation->id;
+    offer->number = operation->queued;
+    offer->record = core_copy(core, record);
+}
+
+/* An operation that the same batch has made ready. */
+static void withdraw_offer(struct core *core, uint64_t number)
+{
+    for (struct offer *offer = core->offers_first; offer; offer = offer->next) {
+        if (offer->number == number)
+            offer->number = 0;
+    }
 }
 
 void operation_drop(struct core *core, struct reeve_operation *operation)
@@ -28,12 +39,14 @@ void operation_drop(struct core *core, struct reeve_operation *operation)
         struct action *action = core_action(core, ACTION_CANCEL);
         if (action)
             action->operation_id = operation->id;
+        if (operation->queued > core->sealed.queue_number)
+            withdraw_offer(core, operation->queued);
     }
     *operation = (struct reeve_operation){0};
 }
 
-void operation_begin(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation,
-                     enum reeve_operation_kind kind, uint64_t pause_ms)
+void operation_begin(struct core *core, struct reeve_operation *operation, enum reeve_operation_kind kind,
+                     uint64_t pause_ms)
 {
     operation_drop(core, operation);
     *operation = (struct reeve_operation){
@@ -45,15 +58,14 @@ void operation_begin(struct core *core, const struct operation_owner *owner, str
     if (pause_ms)
         operation->retry_at_ms = core->now_ms + pause_ms;
     else
-        operation_requeue(core, owner, operation);
+        operation_requeue(core, operation);
 }
 
-void operation_requeue(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation)
+void operation_requeue(struct core *core, struct reeve_operation *operation)
 {
     assert(operation_exists(operation));
     operation->queued = next_place(core);
     operation->retry_at_ms = 0;
-    offer(core, owner, operation);
 }
 
 uint64_t operation_attempts_max(const struct core *core, enum reeve_operation_kind kind)
@@ -119,7 +131,7 @@ void operation_back_off(struct core *core, struct reeve_operation *operation, ui
 }
 
 void operation_move_queue(struct core *core, const struct operation_owner *owner, uint64_t queued_before,
-                          const struct reeve_operation *operation)
+                          const struct reeve_operation *operation, struct reeve_str record)
 {
     if (queued_before == operation->queued)
         return;
@@ -134,5 +146,6 @@ void operation_move_queue(struct core *core, const struct operation_owner *owner
         memcpy(value + 32, &owner->backup_id, 16);
         const struct store_key key = key_queue(&owner->organization_id, operation->queued);
         store_append(core->store, TABLE_QUEUE, &key, value, reeve_uuid_is_nil(&owner->backup_id) ? 32 : 48);
+        make_offer(core, owner, operation, record);
     }
 }

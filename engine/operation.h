@@ -12,12 +12,12 @@ struct operation_owner {
 };
 
 /* A new operation in place of any other: the one before is cancelled. Its first attempt waits for pause_ms. */
-void operation_begin(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation,
-                     enum reeve_operation_kind kind, uint64_t pause_ms);
+void operation_begin(struct core *core, struct reeve_operation *operation, enum reeve_operation_kind kind,
+                     uint64_t pause_ms);
 /* No operation any more; one that is in flight is cancelled. */
 void operation_drop(struct core *core, struct reeve_operation *operation);
 /* Ready for the next attempt: back into the queue. */
-void operation_requeue(struct core *core, const struct operation_owner *owner, struct reeve_operation *operation);
+void operation_requeue(struct core *core, struct reeve_operation *operation);
 /* What holds for this kind: its own number, or that for all. */
 uint64_t operation_attempts_max(const struct core *core, enum reeve_operation_kind kind);
 uint64_t operation_timeout_ms(const struct core *core, enum reeve_operation_kind kind);
@@ -32,9 +32,10 @@ bool operation_may_retry(const struct core *core, const struct reeve_operation *
 uint64_t operation_pause_ms(struct core *core, uint64_t first_ms, uint64_t max_ms, uint64_t times);
 /* The pause before the next attempt. */
 void operation_back_off(struct core *core, struct reeve_operation *operation, uint64_t retry_after_ms);
-/* Keep the rows of the dispatch queue what the record says. */
+/* Keep the rows of the dispatch queue what the record says; what has become ready is offered, with the record that
+ * waits for it as it is stored. */
 void operation_move_queue(struct core *core, const struct operation_owner *owner, uint64_t queued_before,
-                          const struct reeve_operation *operation);
+                          const struct reeve_operation *operation, struct reeve_str record);
 static inline bool operation_exists(const struct reeve_operation *operation)
 {
     return operation->kind != REEVE_OPERATION_KIND_UNSET;

@@ -96,16 +96,17 @@ void service_save(struct core *core, struct service_edit *edit)
     struct reeve_service *service = &edit->record;
     const struct store_key key = key_pair(&service->organization_id, &service->id);
     const bool gone = service->state == REEVE_SERVICE_STATE_GONE;
+    struct reeve_str stored = {0};
     if (gone) {
         store_delete(core->store, TABLE_SERVICES, &key);
     } else {
         assert(service_check(service) == NULL);
-        (edit->state_before == REEVE_SERVICE_STATE_NONE ? core_insert : core_save)(core, TABLE_SERVICES, &key,
-                                                                                   &record_type_service, service);
+        const bool is_new = edit->state_before == REEVE_SERVICE_STATE_NONE;
+        stored = (is_new ? core_insert : core_save)(core, TABLE_SERVICES, &key, &record_type_service, service);
     }
     const struct operation_owner owner = owner_of(service);
     state_counts_move_service(core, edit->state_before, service->state);
-    operation_move_queue(core, &owner, edit->queued_before, &service->operation);
+    operation_move_queue(core, &owner, edit->queued_before, &service->operation, stored);
     core_move_due(core, edit->due_before_ms, gone ? 0 : service_due_ms(service), DUE_SERVICE, &service->organization_id,
                   &service->id);
 }
@@ -115,8 +116,7 @@ void service_save(struct core *core, struct service_edit *edit)
 static void begin_later(struct core *core, struct reeve_service *service, enum reeve_operation_kind kind,
                         uint64_t pause_ms)
 {
-    const struct operation_owner owner = owner_of(service);
-    operation_begin(core, &owner, &service->operation, kind, pause_ms);
+    operation_begin(core, &service->operation, kind, pause_ms);
     service->operation.desired = service->desired;
 }
 
@@ -128,8 +128,7 @@ static void begin(struct core *core, struct reeve_service *service, enum reeve_o
 /* The next attempt is told what is wanted by now. */
 static void requeue(struct core *core, struct reeve_service *service)
 {
-    const struct operation_owner owner = owner_of(service);
-    operation_requeue(core, &owner, &service->operation);
+    operation_requeue(core, &service->operation);
     service->operation.desired = service->desired;
 }
 

@@ -966,7 +966,7 @@ static void take_durable(uint64_t number)
 }
 
 /* Answers, events, effects. */
-static bool finish_batch(void)
+static bool finish_batch(uint64_t durable)
 {
     struct sealed_batch *sealed = &world.sealed[0];
     core_settle(&world.core, &sealed->batch);
@@ -975,7 +975,7 @@ static bool finish_batch(void)
     if (dies(CRASH_BEFORE_REPLY) || dies(CRASH_BEFORE_DISPATCH))
         return false;
     give_up_cancelled();
-    core_dispatch_batch(&world.core, &sealed->batch);
+    core_dispatch_batch(&world.core, &sealed->batch, durable);
     if (dies(CRASH_AFTER_DISPATCH))
         return false;
     const struct arena arena = sealed->arena;
@@ -1006,7 +1006,7 @@ static bool settle(void)
     const int r = store_settle(world.store, &durable);
     take_durable(durable);
     while (world.sealed_count && world.sealed[0].batch.number <= durable) {
-        if (!finish_batch())
+        if (!finish_batch(durable))
             return false; /* and so does what was behind it */
     }
     SIM_REQUIRE(r == 0 || world.fault == FAULT_FLUSH, "batches could not be made durable: %s",

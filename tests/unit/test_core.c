@@ -286,9 +286,9 @@ static void test_an_attempt_that_is_reported_while_it_is_given_up_lands_once(voi
     store_wait(f->store);
     assert_int_equal(store_settle(f->store, &durable), 0);
     core_settle(&f->core, &given_up);
-    core_dispatch_batch(&f->core, &given_up);
+    core_dispatch_batch(&f->core, &given_up, reported.number);
     core_settle(&f->core, &reported);
-    core_dispatch_batch(&f->core, &reported);
+    core_dispatch_batch(&f->core, &reported, reported.number);
     arena_deinit(&arena);
     assert_int_equal(f->core.flights.count, 0);
     fixture_advance(f, f->core.limits.retry_min_ms);
