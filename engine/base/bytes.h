@@ -2,6 +2,7 @@
 #ifndef REEVE_BASE_BYTES_H
 #define REEVE_BASE_BYTES_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -9,16 +10,15 @@
 
 static inline void put_be64(uint8_t *bytes, uint64_t value)
 {
-    for (int i = 7; i >= 0; i--, value >>= 8)
-        bytes[i] = (uint8_t)value;
+    value = htobe64(value);
+    memcpy(bytes, &value, sizeof value);
 }
 
 static inline uint64_t get_be64(const uint8_t *bytes)
 {
-    uint64_t value = 0;
-    for (int i = 0; i < 8; i++)
-        value = value << 8 | bytes[i];
-    return value;
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return be64toh(value);
 }
 
 static inline bool bytes_equal(const char *a, size_t a_size, const char *b, size_t b_size)
