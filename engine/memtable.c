@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/pages.h"
 
-#define BLOCK_SIZE (1U << 20)
+#define BLOCK_SIZE (PAGES_LARGE / 2) /* and what rounding adds */
 #define BYTES_PER_BUCKET 128
 #define BUCKET_BITS_MIN 8
 #define QUIET_BYTES (1U << 20) /* who held less gives its memory back */
@@ -19,7 +20,7 @@ struct memtable *memtable_new(uint64_t bytes_wanted)
     memtable->bucket_bits = BUCKET_BITS_MIN;
     while (memtable->bucket_bits < 24 && (UINT64_C(1) << memtable->bucket_bits) * BYTES_PER_BUCKET < bytes_wanted)
         memtable->bucket_bits++;
-    memtable->buckets = calloc((size_t)1 << memtable->bucket_bits, sizeof *memtable->buckets);
+    memtable->buckets = pages_alloc(sizeof *memtable->buckets << memtable->bucket_bits);
     arena_init(&memtable->arena, bytes_wanted < BLOCK_SIZE ? 64 * 1024 : BLOCK_SIZE);
     memtable->random = 2463534242;
     if (!memtable->buckets || !memtable_reset(memtable)) {
@@ -34,7 +35,7 @@ void memtable_free(struct memtable *memtable)
     if (!memtable)
         return;
     arena_deinit(&memtable->arena);
-    free(memtable->buckets);
+    pages_free((void *)memtable->buckets, sizeof *memtable->buckets << memtable->bucket_bits);
     free(memtable);
 }
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pages.h"
+
 struct arena_block {
     struct arena_block *next;
     size_t size, used;
@@ -28,7 +30,7 @@ void arena_deinit(struct arena *arena)
     struct arena_block *next;
     for (struct arena_block *block = arena->borrowed ? arena->first->next : arena->first; block; block = next) {
         next = block->next;
-        free(block);
+        pages_free(block, sizeof *block + block->size);
     }
     if (arena->borrowed)
         arena->first->next = NULL;
@@ -52,10 +54,11 @@ static struct arena_block *arena_grow(struct arena *arena, size_t size)
     const size_t block_size = size > arena->block_size ? size : arena->block_size;
     if (block_size > SIZE_MAX - sizeof(struct arena_block))
         return NULL;
-    struct arena_block *block = malloc(sizeof *block + block_size);
+    const size_t whole = pages_round(sizeof(struct arena_block) + block_size);
+    struct arena_block *block = pages_are_worth_it(whole) ? pages_alloc(whole) : malloc(whole);
     if (!block)
         return NULL;
-    *block = (struct arena_block){.size = block_size};
+    *block = (struct arena_block){.size = whole - sizeof *block};
     if (current)
         current->next = block;
     else

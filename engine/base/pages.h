@@ -1,0 +1,47 @@
+/* Large pieces of memory straight from the system, in large pages where it has them: to look around in many small ones
+ * costs a walk through the page tables for each look. What is small comes from the heap. */
+#ifndef REEVE_BASE_PAGES_H
+#define REEVE_BASE_PAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define PAGES_LARGE ((size_t)2 << 20)
+
+static inline bool pages_are_worth_it(size_t size)
+{
+    return size >= PAGES_LARGE / 2;
+}
+
+/* The size that is really taken. */
+static inline size_t pages_round(size_t size)
+{
+    return pages_are_worth_it(size) && size <= SIZE_MAX - PAGES_LARGE ? (size + PAGES_LARGE - 1) & ~(PAGES_LARGE - 1)
+                                                                      : size;
+}
+
+/* Cleared. NULL when out of memory. */
+static inline void *pages_alloc(size_t size)
+{
+    if (!pages_are_worth_it(size))
+        return calloc(1, size);
+    void *memory = mmap(NULL, pages_round(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(memory, pages_round(size), MADV_HUGEPAGE); /* where there are none, small ones do */
+    return memory;
+}
+
+/* What pages_alloc() gave, or malloc() where it would not be worth it; `size` as asked for, or as it was rounded. */
+static inline void pages_free(void *memory, size_t size)
+{
+    if (!pages_are_worth_it(size))
+        free(memory);
+    else if (memory)
+        munmap(memory, pages_round(size));
+}
+
+#endif
