@@ -13,6 +13,7 @@
 #define FAILURE_PAUSE_MS 500
 #define TIMER_MAX_MS 3600000
 #define UNSETTLED_MAX 2
+#define POLL_AFTER_MAX 255
 
 void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const char *line)
 {
@@ -353,17 +354,56 @@ static void run_batch(struct reeve_engine *engine)
     settle(engine);
 }
 
+enum turn {
+    TURN_RAN,     /* a batch */
+    TURN_IDLE,    /* there was nothing to do */
+    TURN_BLOCKED, /* the engine is woken when there is room again */
+};
+
 /* One turn of the engine. */
-static void run_turn(struct reeve_engine *engine)
+static enum turn run_turn(struct reeve_engine *engine)
 {
     settle(engine);
     take_reload(engine);
     const bool idle = !engine->due && !engine->kept_reports && inbox_is_empty(&engine->inbox);
     /* The next batch grows while two are on their way; who woke the engine when one has come home does so again. */
-    if (idle || engine->unsettled_count >= UNSETTLED_MAX || store_room(engine->store) == STORE_WAIT)
+    if (idle || engine->unsettled_count >= UNSETTLED_MAX || store_room(engine->store) == STORE_WAIT) {
         publish_stats(engine);
-    else
-        run_batch(engine);
+        return idle ? TURN_IDLE : TURN_BLOCKED;
+    }
+    run_batch(engine);
+    return TURN_RAN;
+}
+
+/* To be woken takes longer than many a command: where one follows soon upon the answers before it, look for it for a
+ * while. Where that was in vain, somebody else may need the processor: the next chances are let pass, twice as many
+ * each time. */
+static void poll_busily(struct reeve_engine *engine)
+{
+    if (engine->unsettled_count > 0 || engine->busy_poll_ns == 0 || engine->polls_spared++ < engine->poll_after)
+        return;
+    const uint64_t until_ns = clock_mono_ns() + engine->busy_poll_ns;
+    while (inbox_is_empty(&engine->inbox) && clock_mono_ns() < until_ns)
+        processor_pause();
+    const bool in_vain = inbox_is_empty(&engine->inbox);
+    engine->poll_after = in_vain ? 2 * engine->poll_after + 1 : 0;
+    if (engine->poll_after > POLL_AFTER_MAX)
+        engine->poll_after = POLL_AFTER_MAX;
+    engine->polls_spared = 0;
+}
+
+/* Until nothing is left to be taken, or nothing can be. */
+static void run_turns(struct reeve_engine *engine)
+{
+    for (;;) {
+        const enum turn turn = run_turn(engine);
+        if (turn == TURN_BLOCKED)
+            return;
+        if (turn == TURN_RAN)
+            poll_busily(engine);
+        if (inbox_sleep(&engine->inbox))
+            return;
+    }
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -388,7 +428,7 @@ static void on_wake(uv_async_t *wake)
         crash_point(CRASH_CLOSING);
     if (closing)
         engine->core.hooks.has_provisioner = false; /* what is not in flight by now waits for the next opening */
-    run_turn(engine);
+    run_turns(engine);
     if (!closing || engine->unsettled_first)
         return;
     /* Provisioners may still report, and there is nobody to wake any more. */
@@ -522,6 +562,8 @@ static int open_loop(struct reeve_engine *engine, struct reeve_error *ret_error)
     inbox_init(&engine->inbox, &engine->wake, (size_t)engine->core.limits.queue_capacity,
                (size_t)engine->core.limits.operations_max * 4 + 1024);
     engine->due = true; /* what was under way before starts with the first batch */
+    if (uv_available_parallelism() > 1)
+        engine->busy_poll_ns = engine->core.limits.busy_poll_us * 1000;
     atomic_store(&engine->listening, true);
     return 0;
 }

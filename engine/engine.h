@@ -61,6 +61,8 @@ struct reeve_engine {
     unsigned unsettled_count;
     bool due; /* a timer has fired, or something else is to be looked at */
     bool failing, checkpoints_fail;
+    uint64_t busy_poll_ns;             /* 0: never */
+    unsigned polls_spared, poll_after; /* so many chances to poll have been let pass, of so many */
     uv_loop_t loop;
     uv_async_t wake;
     uv_timer_t timer;

@@ -14,9 +14,9 @@ void inbox_deinit(struct inbox *inbox)
 /* Called with the lock held, so that the wake-up handle cannot be closed in between. */
 static void signal_engine(struct inbox *inbox)
 {
-    if (inbox->signalled || inbox->closed)
+    if (inbox->awake || inbox->closed)
         return;
-    inbox->signalled = true;
+    inbox->awake = true;
     uv_async_send(inbox->wake);
 }
 
@@ -33,6 +33,15 @@ static bool is_empty(const struct inbox *inbox)
     return inbox->request_count == 0 && inbox->report_count == 0;
 }
 
+bool inbox_sleep(struct inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->lock);
+    const bool empty = is_empty(inbox);
+    inbox->awake = !empty;
+    pthread_mutex_unlock(&inbox->lock);
+    return empty;
+}
+
 bool inbox_close(struct inbox *inbox)
 {
     pthread_mutex_lock(&inbox->lock);
@@ -46,10 +55,7 @@ bool inbox_close(struct inbox *inbox)
 
 bool inbox_is_empty(struct inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->lock);
-    const bool empty = is_empty(inbox);
-    pthread_mutex_unlock(&inbox->lock);
-    return empty;
+    return atomic_load(&inbox->waiting) == 0;
 }
 
 int inbox_push_request(struct inbox *inbox, struct reeve_request *request)
@@ -67,6 +73,7 @@ int inbox_push_request(struct inbox *inbox, struct reeve_request *request)
             inbox->request_first = request;
         inbox->request_last = request;
         inbox->request_count++;
+        atomic_fetch_add(&inbox->waiting, 1);
         signal_engine(inbox);
     }
     pthread_mutex_unlock(&inbox->lock);
@@ -87,6 +94,7 @@ int inbox_push_report(struct inbox *inbox, struct report *report)
             inbox->report_first = report;
         inbox->report_last = report;
         inbox->report_count++;
+        atomic_fetch_add(&inbox->waiting, 1);
         signal_engine(inbox);
     }
     pthread_mutex_unlock(&inbox->lock);
@@ -112,9 +120,6 @@ void inbox_take(struct inbox *inbox, size_t request_max, struct inbox_items *ret
         ret_items->request_count = request_max;
     }
     inbox->request_count -= ret_items->request_count;
-    ret_items->more = inbox->request_count > 0;
-    inbox->signalled = ret_items->more;
-    if (ret_items->more)
-        uv_async_send(inbox->wake);
+    atomic_store(&inbox->waiting, inbox->request_count);
     pthread_mutex_unlock(&inbox->lock);
 }

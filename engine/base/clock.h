@@ -19,4 +19,14 @@ uint64_t clock_advance(struct steady_clock *clock, uint64_t wall_ns, uint64_t mo
 uint64_t clock_wall_ns(void);
 uint64_t clock_mono_ns(void);
 
+/* In a loop that waits for another processor. */
+static inline void processor_pause(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb");
+#endif
+}
+
 #endif
