@@ -1,5 +1,6 @@
 #include "codec.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,24 +90,6 @@ bool codec_null(const void *params, const struct field *field)
 
 /* ---- Wire form, out ---- */
 
-static bool is_shown(const struct field *field, const void *record)
-{
-    switch (field->use) {
-    case USE_ALWAYS:
-    case USE_SHOWN_ALWAYS:
-        return true;
-    case USE_SHOWN:
-    case USE_BOTH:
-        return !codec_is_empty(field, record);
-    case USE_STORED:
-    case USE_REQUIRED:
-    case USE_OPTIONAL:
-    case USE_NULLABLE:
-        return false;
-    }
-    return false;
-}
-
 static void wire_text(msgpack_packer *packer, const char *text, size_t size)
 {
     msgpack_pack_str(packer, size);
@@ -181,23 +164,11 @@ static void wire_value(const struct field *field, const void *record, msgpack_pa
     }
 }
 
+/* Who packs into something else than a buffer cannot be made room for. */
 void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, msgpack_packer *packer)
 {
-    uint64_t shown = 0;
-    unsigned count = more;
-    for (unsigned i = 0; i < type->count; i++) {
-        if (is_shown(&type->fields[i], record)) {
-            shown |= UINT64_C(1) << i;
-            count++;
-        }
-    }
-    msgpack_pack_map(packer, count);
-    for (unsigned i = 0; i < type->count; i++) {
-        if (!(shown & UINT64_C(1) << i))
-            continue;
-        wire_text(packer, type->fields[i].name, strlen(type->fields[i].name));
-        wire_value(&type->fields[i], record, packer);
-    }
+    assert(packer->callback == buffer_write);
+    type->wire(record, more, packer->data);
 }
 
 void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer)

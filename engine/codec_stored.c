@@ -3,31 +3,12 @@
 #include "base/pack.h"
 #include "base/scan.h"
 #include "base/unpack.h"
-#include "codec.h"
+#include "codec_fields.h"
 
 /* Tags are compared as variables, so that the rows without one (tag 0) compile to nothing, and silently. */
 #define TAG(tag) const unsigned number = (tag)
 
 /* ---- Which fields are not empty: a bit for each tag ---- */
-
-static inline bool is_some_uuid(const struct reeve_uuid *id)
-{
-    uint64_t halves[2];
-    memcpy(halves, id, sizeof halves);
-    return (halves[0] | halves[1]) != 0;
-}
-
-#define HAS_BOOL(sub, value) (value)
-#define HAS_U64(sub, value) ((value) != 0)
-#define HAS_TIME(sub, value) ((value) != 0)
-#define HAS_STAMP(sub, value) ((value) != 0)
-#define HAS_WORDS(sub, value) ((value) != 0)
-#define HAS_ENUM(sub, value) ((value) != 0)
-#define HAS_UUID(sub, value) is_some_uuid(&(value))
-#define HAS_STR(sub, value) ((value).size != 0)
-#define HAS_BIN(sub, value) ((value).size != 0)
-#define HAS_OBJ(sub, value) (present_##sub(&(value)) != 0)
-#define HAS_LIST(sub, value) ((value).count != 0)
 
 #define RECORD(name)                                                                                                   \
     static inline uint64_t present_##name(const struct reeve_##name *record)                                           \
@@ -53,7 +34,6 @@ static inline bool is_some_uuid(const struct reeve_uuid *id)
 #define ROOM_U64(sub, value) NUMBER_ROOM
 #define ROOM_TIME(sub, value) NUMBER_ROOM
 #define ROOM_STAMP(sub, value) NUMBER_ROOM
-#define ROOM_WORDS(sub, value) NUMBER_ROOM
 #define ROOM_ENUM(sub, value) NUMBER_ROOM
 #define ROOM_UUID(sub, value) (HEAD_ROOM + sizeof(struct reeve_uuid))
 #define ROOM_STR(sub, value) (HEAD_ROOM + (value).size)
@@ -90,7 +70,6 @@ static inline bool is_some_uuid(const struct reeve_uuid *id)
 #define PUT_U64(sub, at, value) put_u64(at, value)
 #define PUT_TIME(sub, at, value) put_u64(at, value)
 #define PUT_STAMP(sub, at, value) put_u64(at, value)
-#define PUT_WORDS(sub, at, value) put_u64(at, value)
 #define PUT_ENUM(sub, at, value) put_u64(at, (uint64_t)(value))
 #define PUT_UUID(sub, at, value) put_bin(at, &(value), sizeof(value))
 #define PUT_STR(sub, at, value) put_str(at, (value).data, (value).size)
@@ -192,7 +171,6 @@ static inline int done(bool loaded)
 #define GET_U64(sub, target) done(unpack_u64(unpack, &(target)))
 #define GET_TIME(sub, target) done(unpack_u64(unpack, &(target)))
 #define GET_STAMP(sub, target) done(unpack_u64(unpack, &(target)))
-#define GET_WORDS(sub, target) done(unpack_u64(unpack, &(target)))
 #define GET_ENUM(sub, target)                                                                                          \
     done(unpack_u64(unpack, &word) && is_##sub(word) && (target = (enum reeve_##sub)word, true))
 #define GET_UUID(sub, target) done(unpack_fixed(unpack, &(target), sizeof(target)))

@@ -71,8 +71,9 @@ struct record_type {
     unsigned count;
     unsigned tag_max;                 /* length of the stored array, without the version */
     unsigned version;                 /* schema version of the stored form; 0: not stored */
-    const struct stored_form *stored; /* records only */
-    bool is_params;                   /* starts with `given` and `null` */
+    const struct stored_form *stored; /* records only, and so is */
+    void (*wire)(const void *record, unsigned more, struct buffer *out);
+    bool is_params; /* starts with `given` and `null` */
 };
 
 struct command_type {
@@ -118,7 +119,8 @@ unsigned enum_parse(const struct enum_type *type, const char *name, size_t size)
 #define SCHEMA_RECORD(name) record_type_##name
 #define RECORD(name)                                                                                                   \
     extern const struct record_type record_type_##name;                                                                \
-    extern const struct stored_form stored_form_##name;
+    extern const struct stored_form stored_form_##name;                                                                \
+    void codec_wire_##name(const void *record, unsigned more, struct buffer *out);
 #include "records.def"
 #define PARAMS(name) extern const struct record_type params_type_##name;
 #include "params.def"

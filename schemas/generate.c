@@ -162,9 +162,10 @@ static void type_row(const char *prefix, const char *suffix, const char *name, u
 {
     const int stored = prefix[0] == 'r' && tag_max > 0;
     printf("};\nconst struct record_type %s_type_%s = {\"%s\", sizeof(struct reeve_%s%s), %s_%s_fields,\n"
-           "    sizeof %s_%s_fields / sizeof %s_%s_fields[0], %u, %d, %s%s, %s};\n\n",
+           "    sizeof %s_%s_fields / sizeof %s_%s_fields[0], %u, %d, %s%s, %s%s, %s};\n\n",
            prefix, name, name, name, suffix, prefix, name, prefix, name, prefix, name, tag_max, stored,
-           stored ? "&stored_form_" : "NULL", stored ? name : "", suffix[0] ? "true" : "false");
+           stored ? "&stored_form_" : "NULL", stored ? name : "", prefix[0] == 'r' ? "codec_wire_" : "NULL",
+           prefix[0] == 'r' ? name : "", suffix[0] ? "true" : "false");
 }
 
 static unsigned larger(unsigned a, unsigned b)

@@ -1,6 +1,5 @@
-/* Writing MessagePack, each value in its shortest form, as msgpack-c writes it: what the engine stores is written so
- * often that a call for each byte or two is what it costs. Whoever writes has made room; returned is where to write
- * next. */
+/* Writing MessagePack, each value in its shortest form, as msgpack-c writes it: records are written so often that a
+ * call for each byte or two is what it costs. Whoever writes has made room; returned is where to write next. */
 #ifndef REEVE_BASE_PACK_H
 #define REEVE_BASE_PACK_H
 
@@ -11,6 +10,12 @@
 static inline uint8_t *put_nil(uint8_t *at)
 {
     *at = 0xc0;
+    return at + 1;
+}
+
+static inline uint8_t *put_false(uint8_t *at)
+{
+    *at = 0xc2;
     return at + 1;
 }
 
@@ -66,6 +71,18 @@ static inline uint8_t *put_array(uint8_t *at, uint64_t count)
     if (count >= 16)
         return put_number(at, 0xdb, count);
     *at = (uint8_t)(0x90 | count);
+    return at + 1;
+}
+
+static inline uint8_t *put_map(uint8_t *at, unsigned count)
+{
+    if (count >= 16) {
+        const uint16_t two = htobe16((uint16_t)count);
+        *at = 0xde;
+        memcpy(at + 1, &two, sizeof two);
+        return at + 3;
+    }
+    *at = (uint8_t)(0x80 | count);
     return at + 1;
 }
 
