@@ -30,12 +30,22 @@ static int no_memory(struct decoder *decoder)
     return -REEVE_ERROR_NO_MEMORY;
 }
 
+/* What fits of it goes behind the path. */
+static void path_append(struct decoder *decoder, const char *text, size_t size)
+{
+    const size_t before = strlen(decoder->path), room = sizeof decoder->path - 1 - before;
+    const size_t fits = size < room ? size : room;
+    memcpy(decoder->path + before, text, fits);
+    decoder->path[before + fits] = '\0';
+}
+
 /* Append to the path; returns its length before, for path_pop(). */
 static size_t path_push(struct decoder *decoder, const char *separator, const char *name, size_t size)
 {
     const size_t before = strlen(decoder->path);
-    snprintf(decoder->path + before, sizeof decoder->path - before, "%s%.*s", before ? separator : "",
-             (int)utf8_cut(name, size, 64), name);
+    if (before)
+        path_append(decoder, separator, strlen(separator));
+    path_append(decoder, name, utf8_cut(name, size, 64));
     return before;
 }
 

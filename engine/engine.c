@@ -17,7 +17,7 @@
 
 void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const char *line)
 {
-    if (!engine->log || level > engine->log_level)
+    if (!engine->log || level > atomic_load(&engine->log_level))
         return;
     pthread_mutex_lock(&engine->log_lock);
     engine->log(engine->log_arg, level, line);
@@ -98,6 +98,7 @@ static void take_reload(struct reeve_engine *engine)
         catalogue_free(engine->catalogue);
         engine->catalogue = engine->pending_catalogue;
         engine->core.catalogue = engine->catalogue;
+        engine->core.log_level = atomic_load(&engine->log_level);
         engine->pending_catalogue = NULL;
         engine->reload_wanted = false;
     }
@@ -380,9 +381,9 @@ static enum turn run_turn(struct reeve_engine *engine)
  * each time. */
 static void poll_busily(struct reeve_engine *engine)
 {
-    if (engine->unsettled_count > 0 || engine->busy_poll_ns == 0 || engine->polls_spared++ < engine->poll_after)
+    if (engine->unsettled_count > 0 || !engine->many_processors || engine->polls_spared++ < engine->poll_after)
         return;
-    const uint64_t until_ns = clock_mono_ns() + engine->busy_poll_ns;
+    const uint64_t until_ns = clock_mono_ns() + engine->core.limits.busy_poll_us * 1000;
     while (inbox_is_empty(&engine->inbox) && clock_mono_ns() < until_ns)
         processor_pause();
     const bool in_vain = inbox_is_empty(&engine->inbox);
@@ -533,7 +534,7 @@ static int open_core(struct reeve_engine *engine, const struct reeve_options *op
     core->store = engine->store;
     core->catalogue = engine->catalogue;
     core->endpoint_domain = reeve_str(engine->endpoint_domain);
-    core->log_level = engine->log_level;
+    core->log_level = atomic_load(&engine->log_level);
     core->hooks = (struct core_hooks){.arg = engine,
                                       .has_provisioner = options->provisioner != NULL,
                                       .password_forms = password_forms(options->provisioner),
@@ -562,8 +563,7 @@ static int open_loop(struct reeve_engine *engine, struct reeve_error *ret_error)
     inbox_init(&engine->inbox, &engine->wake, (size_t)engine->core.limits.queue_capacity,
                (size_t)engine->core.limits.operations_max * 4 + 1024);
     engine->due = true; /* what was under way before starts with the first batch */
-    if (uv_available_parallelism() > 1)
-        engine->busy_poll_ns = engine->core.limits.busy_poll_us * 1000;
+    engine->many_processors = uv_available_parallelism() > 1;
     atomic_store(&engine->listening, true);
     return 0;
 }
@@ -599,7 +599,7 @@ static struct reeve_engine *new_engine(const struct reeve_options *options)
     pthread_mutex_init(&engine->log_lock, NULL);
     engine->log = options->log;
     engine->log_arg = options->log_arg;
-    engine->log_level = options->log_level ? options->log_level : REEVE_LOG_INFO;
+    atomic_init(&engine->log_level, options->log_level ? options->log_level : REEVE_LOG_INFO);
     engine->data_dir = strdup(options->data_dir);
     engine->endpoint_domain = strdup(options->endpoint_domain ? options->endpoint_domain : "reeve.local");
     engine->key_cache = key_cache_new();
@@ -685,6 +685,8 @@ int reeve_reload(struct reeve_engine *engine, const struct reeve_options *option
     engine->pending_catalogue = catalogue;
     engine->pending_limits = limits;
     engine->reload_wanted = true;
+    if (options->log_level)
+        atomic_store(&engine->log_level, options->log_level);
     pthread_mutex_unlock(&engine->state_lock);
     uv_async_send(&engine->wake);
     return 0;

@@ -49,7 +49,7 @@ struct reeve_engine {
     pthread_mutex_t log_lock;
     reeve_log_cb log;
     void *log_arg;
-    enum reeve_log_level log_level;
+    _Atomic(enum reeve_log_level) log_level;
     char *data_dir, *endpoint_domain;
 
     /* the engine's thread */
@@ -61,7 +61,7 @@ struct reeve_engine {
     unsigned unsettled_count;
     bool due; /* a timer has fired, or something else is to be looked at */
     bool failing, checkpoints_fail;
-    uint64_t busy_poll_ns;             /* 0: never */
+    bool many_processors;
     unsigned polls_spared, poll_after; /* so many chances to poll have been let pass, of so many */
     uv_loop_t loop;
     uv_async_t wake;

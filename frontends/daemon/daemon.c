@@ -120,7 +120,8 @@ static void reload(struct daemon *daemon)
     struct reeve_error error;
     int r = daemon_options_read(&fresh, daemon->argc, daemon->argv, &error);
     if (r == 0) {
-        const struct reeve_options options = {.limits = engine_limits(daemon, &fresh), .catalogue = fresh.catalogue};
+        const struct reeve_options options = {
+            .limits = engine_limits(daemon, &fresh), .catalogue = fresh.catalogue, .log_level = fresh.log_level_number};
         r = reeve_reload(daemon->engine, &options, &error);
     }
     if (r == 0) {
@@ -256,7 +257,7 @@ static int open_engine(struct daemon *daemon, struct reeve_error *ret_error)
         .data_dir = options->data_dir,
         .provisioner = provisioner_of(daemon),
         .log = log_line,
-        .log_level = REEVE_LOG_DEBUG, /* log_line() filters, and its level may change */
+        .log_level = options->log_level_number,
         .catalogue = options->catalogue,
         .endpoint_domain = options->endpoint_domain,
         .limits = engine_limits(daemon, options),

@@ -138,6 +138,20 @@ def test_sighup_reloads_what_may_change_and_keeps_the_old_where_the_new_is_wrong
     rpc.call("key.create", organizationId=organization, name="b")
 
 
+def test_sighup_changes_the_log_level_of_the_engine_too(daemon_factory, tmp_path):
+    path = tmp_path / "reeve.conf"
+    path.write_text("log-level = info\n")
+    daemon = daemon_factory("--config", path)
+    tenant = Tenant(daemon.client())
+    tenant.running("quiet")
+    assert "input=" not in daemon.log()
+    path.write_text("log-level = debug\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    tenant.rpc.wait_stats(lambda _: "info    reloaded" in daemon.log())
+    tenant.running("told")
+    assert "input=create to=provisioning" in daemon.log()
+
+
 def test_a_second_daemon_on_the_directory_is_refused(daemon):
     done = serve("--data", daemon.data, "--socket", daemon.socket_path + "2", "--provisioner", FAST)
     assert done.returncode == 1 and f"process {daemon.process.pid}" in done.stderr
