@@ -236,30 +236,43 @@ static void serve_watches(struct reeve_client *client)
         uv_async_send(&client->async); /* others of the loop have their turn first */
 }
 
+static bool take_first(void *arg, const struct store_item *item)
+{
+    *(uint64_t *)arg = get_be64(item->key);
+    return false;
+}
+
+/* From there on events are wanted: are they all there? Called from callbacks too, whose event stays as it is. */
+static int look_for(struct reeve_client *client, uint64_t from, struct reeve_error *ret_error)
+{
+    struct store_read read;
+    uint64_t first = from;
+    if (store_read_begin(client->engine->store, &read) < 0)
+        return error_plain(ret_error, -REEVE_ERROR_UNAVAILABLE);
+    const struct store_key key = key_number(from);
+    store_read_each(&read, TABLE_EVENTS, &key, false, take_first, &first);
+    store_read_end(&read);
+    if (read.error < 0)
+        return error_plain(ret_error, -REEVE_ERROR_UNAVAILABLE);
+    if (first == from)
+        return 0;
+    error_set(ret_error, REEVE_ERROR_LAGGED, "from", "events before %llu are gone; resume there",
+              (unsigned long long)first);
+    ret_error->resume_sequence = first;
+    return -REEVE_ERROR_LAGGED;
+}
+
 int reeve_watch_start(struct reeve_client *client, struct reeve_watch *watch, struct reeve_error *ret_error)
 {
     struct reeve_engine *engine = client->engine;
     uint64_t from = watch->from_sequence;
     if (!watch->on_event)
         return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "on_event", "is required");
-    if (from == 0) {
+    const int r = from ? look_for(client, from, ret_error) : 0;
+    if (r < 0)
+        return r;
+    if (from == 0)
         from = atomic_load(&engine->published) + 1;
-    } else {
-        struct event_run *run = malloc(sizeof *run);
-        if (!run)
-            return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
-        const bool read = read_events(client, from, run);
-        const uint64_t first = run->count ? run->sequences[0] : from;
-        free(run);
-        if (!read)
-            return error_plain(ret_error, -REEVE_ERROR_UNAVAILABLE);
-        if (first > from) {
-            error_set(ret_error, REEVE_ERROR_LAGGED, "from", "events before %llu are gone; resume there",
-                      (unsigned long long)first);
-            ret_error->resume_sequence = first;
-            return -REEVE_ERROR_LAGGED;
-        }
-    }
     watch->internal.client = client;
     watch->internal.next_sequence = from;
     watch->internal.paused = false;

@@ -68,17 +68,23 @@ static void on_done(struct reeve_request *request, const struct reeve_result *re
 }
 
 /* BUSY is tried again: what was taken is answered exactly once. */
-static int submit(struct world *world)
+static int submit_as(struct world *world, const char *actor)
 {
     struct reeve_request *request = calloc(1, sizeof *request);
     request->command = REEVE_COMMAND_ORGANIZATION_CREATE;
     request->params.organization_create.name = reeve_str("acme");
+    request->actor = reeve_str(actor);
     request->on_done = on_done;
     request->data = world;
     const int r = reeve_submit(world->client, request);
     if (r < 0)
         free(request);
     return r;
+}
+
+static int submit(struct world *world)
+{
+    return submit_as(world, "");
 }
 
 static void *submit_many(void *arg)
@@ -195,6 +201,42 @@ static void test_a_watcher_that_pauses_too_long_is_told_where_events_go_on(void 
     close_world(&world);
 }
 
+struct follower {
+    struct reeve_watch watch;
+    struct world *world;
+};
+
+static void start_another(struct reeve_watch *watch, const struct reeve_event *event)
+{
+    struct follower *follower = watch->data;
+    struct reeve_error error;
+    follower[1].watch = (struct reeve_watch){.from_sequence = 2, .on_event = on_event, .data = follower->world};
+    assert_int_equal(reeve_watch_start(follower->world->client, &follower[1].watch, &error), 0);
+    assert_int_equal(event->actor.size, 5);
+    assert_memory_equal(event->actor.data, "first", 5);
+    reeve_watch_stop(watch);
+}
+
+static void test_an_event_stays_while_another_watch_is_started(void **state)
+{
+    (void)state;
+    struct world world;
+    struct reeve_error error;
+    struct follower followers[2] = {{.world = &world, .watch = {.from_sequence = 1, .on_event = start_another}}};
+    open_world(&world, &(struct reeve_limits){0});
+    world.next_sequence = 2;
+    assert_int_equal(submit_as(&world, "first"), 0);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(submit_as(&world, "other"), 0);
+    while (world.answered < 101)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    followers[0].watch.data = followers;
+    assert_int_equal(reeve_watch_start(world.client, &followers[0].watch, &error), 0);
+    while (world.next_sequence <= 101)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    close_world(&world);
+}
+
 static void start_nothing(void *arg, struct reeve_task *task)
 {
     (void)arg, (void)task;
@@ -265,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_a_full_queue_says_so_and_never_blocks),
         cmocka_unit_test(test_closing_answers_what_is_queued),
         cmocka_unit_test(test_a_watcher_that_pauses_too_long_is_told_where_events_go_on),
+        cmocka_unit_test(test_an_event_stays_while_another_watch_is_started),
         cmocka_unit_test(test_a_report_during_the_close_is_dropped),
         cmocka_unit_test(test_only_what_changes_something_is_submitted),
         cmocka_unit_test(test_wrong_options_name_the_field),
