@@ -6,8 +6,8 @@
 #include "engine.h"
 #include "password.h"
 
-#define RUN_EVENTS_MAX 512
-#define RUN_BYTES_MAX 65536
+#define RUN_EVENTS_MAX 128
+#define RUN_BYTES_MAX 16384 /* of the store: what a watch is told before its pause counts is bounded */
 
 /* The answered requests of one batch, for one client; lives in the batch's arena. */
 struct delivery {

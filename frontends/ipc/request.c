@@ -117,7 +117,7 @@ static bool on_record(void *arg, const void *record)
 /* The record is encoded right behind the head of the answer, which is taken back where there is no record. */
 static void read_one(struct ipc_request *request)
 {
-    struct buffer *out = &request->connection->out;
+    struct buffer *out = &request->connection->out.bytes;
     const size_t before = out->size;
     struct reeve_error error;
     struct reading reading = {.type = request->method->command->answer};

@@ -13,6 +13,7 @@
 #include "frontends/ipc/listing.h"
 #include "frontends/ipc/request.h"
 #include "frontends/ipc/rpc.h"
+#include "frontends/ipc/watching.h"
 
 /* Rounds of work in one turn of the loop before others get theirs. */
 #define SERVER_ROUNDS_MAX 4
@@ -186,6 +187,8 @@ static void on_connection(uv_stream_t *listener, int status)
 static void server_free(struct ipc_server *server)
 {
     request_free_spare(server);
+    watching_forget_all(server);
+    buffer_deinit(&server->vector);
     while (server->spare_buffers_count > 0)
         buffer_deinit(&server->spare_buffers[--server->spare_buffers_count]);
     msgpack_zone_destroy(&server->zone);

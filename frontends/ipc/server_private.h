@@ -17,6 +17,7 @@
 #include "base/scan.h"
 #include "frontends/common/link.h"
 #include "frontends/ipc/method.h"
+#include "frontends/ipc/output.h"
 #include "frontends/ipc/peer.h"
 #include "frontends/ipc/server.h"
 #include "frontends/ipc/socket.h"
@@ -25,6 +26,14 @@
 #define SERVER_SPARE_COUNT 16
 #define SERVER_SPARE_BYTES_MAX 1048576
 #define SERVER_SPARE_REQUESTS_MAX 8192
+#define SERVER_ENCODED_COUNT 16
+
+/* The events of one run, as one list, for all watches that want the same of it. */
+struct encoded_run {
+    struct shared *shared; /* NULL: none yet */
+    struct reeve_uuid organization_id, service_id;
+    uint64_t first, count;
+};
 
 struct ipc_server {
     struct reeve_engine *engine;
@@ -71,6 +80,8 @@ struct ipc_server {
     unsigned spare_requests_count;
     struct buffer spare_buffers[SERVER_SPARE_COUNT];
     unsigned spare_buffers_count;
+    struct buffer vector; /* of what is being written */
+    struct encoded_run encoded[SERVER_ENCODED_COUNT];
     char read_bytes[SERVER_READ_BYTES];
 };
 
@@ -94,7 +105,7 @@ struct ipc_connection {
     size_t in_start;
     struct scan scan; /* of the message at in_start */
 
-    struct buffer out, written; /* to be tried; with the socket */
+    struct output out, written; /* to be tried; with the socket */
     bool writing;
     size_t waiting_bytes; /* of `written`, when last looked at */
     uint64_t progress_ms; /* when that last became less */
