@@ -12,15 +12,36 @@
 #include "frontends/ipc/working.h"
 
 #define READ_MORE_BYTES 65536
+#define COMMANDING_MS 1000 /* who gave a command may be waiting for what comes of it */
 
 /* ---- Output ---- */
+
+static struct buffer *own_output(struct ipc_connection *connection)
+{
+    if (connection->out.bytes.capacity == 0)
+        server_buffer_take(connection->server, &connection->out.bytes);
+    return &connection->out.bytes;
+}
 
 struct buffer *connection_out(struct ipc_connection *connection)
 {
     link_append(&connection->server->dirty, &connection->in_dirty);
-    if (connection->out.bytes.capacity == 0)
-        server_buffer_take(connection->server, &connection->out.bytes);
-    return &connection->out.bytes;
+    return own_output(connection);
+}
+
+bool connection_only_watches(const struct ipc_connection *connection)
+{
+    return connection->watches_count > 0 && connection->requests == 0 &&
+           (connection->commanded_ms == 0 ||
+            uv_now(connection->server->loop) - connection->commanded_ms > COMMANDING_MS);
+}
+
+struct buffer *connection_events_out(struct ipc_connection *connection)
+{
+    struct ipc_server *server = connection->server;
+    if (!link_used(&connection->in_dirty))
+        link_append(connection_only_watches(connection) ? &server->telling : &server->dirty, &connection->in_dirty);
+    return own_output(connection);
 }
 
 void connection_share(struct ipc_connection *connection, struct shared *shared)
@@ -55,7 +76,10 @@ static void output_drained(struct ipc_connection *connection)
     if (connection_unread(connection) > connection->server->limits.output_pause_bytes / 2)
         return;
     listing_resume(connection);
-    watching_resume(connection);
+    if (connection_only_watches(connection))
+        link_append(&connection->server->told, &connection->in_told);
+    else
+        watching_resume(connection);
     working_resume(connection);
     unblock(connection);
 }
@@ -365,6 +389,7 @@ void connection_close(struct ipc_connection *connection)
     if (connection->admitted)
         connection->server->stats.connections--;
     link_remove(&connection->in_dirty);
+    link_remove(&connection->in_told);
     link_remove(&connection->in_ready);
     watching_stop_all(connection);
     working_stop_all(connection);
@@ -424,6 +449,7 @@ static void init_lists(struct ipc_connection *connection)
 {
     link_init(&connection->in_server);
     link_init(&connection->in_dirty);
+    link_init(&connection->in_told);
     link_init(&connection->in_ready);
     link_init(&connection->in_writing);
     link_init(&connection->in_listings);

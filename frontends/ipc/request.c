@@ -154,6 +154,7 @@ static void submit(struct ipc_request *request)
     struct ipc_connection *connection = request->connection;
     request->base.actor = reeve_str(connection->actor);
     request->base.on_done = on_done;
+    connection->commanded_ms = uv_now(connection->server->loop);
     const int r = reeve_submit(connection->server->client, &request->base);
     if (r < 0) {
         struct reeve_error error;

@@ -20,7 +20,7 @@ struct watching {
 static void pack_start(struct watching *watching, const char *method, const char *key)
 {
     msgpack_packer packer;
-    msgpack_packer_init(&packer, connection_out(watching->connection), buffer_write);
+    msgpack_packer_init(&packer, connection_events_out(watching->connection), buffer_write);
     rpc_pack_notification(&packer, method);
     msgpack_pack_map(&packer, 2);
     rpc_pack_pair_u64(&packer, "watch", watching->id);
@@ -97,7 +97,7 @@ static void on_events(struct reeve_watch *base, const struct reeve_event *const 
     else
         connection->out.bytes.failed = true;
     server->stats.events += count;
-    if (connection_unread(connection) >= server->limits.output_pause_bytes)
+    if (connection_only_watches(connection) || connection_unread(connection) >= server->limits.output_pause_bytes)
         pause_watch(watching);
 }
 
@@ -105,7 +105,7 @@ static void on_lagged(struct reeve_watch *base, uint64_t resume_sequence)
 {
     struct watching *watching = base->data;
     msgpack_packer packer;
-    msgpack_packer_init(&packer, connection_out(watching->connection), buffer_write);
+    msgpack_packer_init(&packer, connection_events_out(watching->connection), buffer_write);
     watching->connection->server->stats.lagged++;
     pack_start(watching, "lagged", "resume");
     msgpack_pack_uint64(&packer, resume_sequence);

@@ -147,6 +147,20 @@ def test_watches_of_one_client_take_turns(daemon_factory):
     assert set(order[: len(order) // 2]) == set(watches)
 
 
+def test_many_watchers_are_told_everything_while_commands_come(daemon, rpc, tenant):
+    watchers = [daemon.client() for _ in range(50)]
+    firsts = [watcher.call("event.watch")["from"] for watcher in watchers]
+    other = watchers[0].call("event.watch", organizationId="01890a5d-ac96-774b-bcce-b302099a8057")["watch"]
+    last = make_events(rpc, tenant, 3000)
+    for first, watcher in zip(firsts, watchers):
+        numbers = []
+        while not numbers or numbers[-1] < last:
+            _, part = watcher.next_notification("events")
+            assert part["watch"] != other
+            numbers += [event["sequence"] for event in part["events"]]
+        assert numbers == list(range(first, last + 1))
+
+
 def test_watcher_that_lags_too_far_is_told_where_to_resume(daemon_factory):
     daemon = daemon_factory("--events-max", 1000)
     rpc = daemon.client()
