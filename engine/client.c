@@ -6,7 +6,8 @@
 #include "engine.h"
 #include "password.h"
 
-#define EVENTS_PER_TURN 512
+#define RUN_EVENTS_MAX 128
+#define RUN_BYTES_MAX 16384 /* of the store: what a watch is told before its pause counts is bounded */
 
 /* The answered requests of one batch, for one client; lives in the batch's arena. */
 struct delivery {
@@ -15,13 +16,25 @@ struct delivery {
     struct reeve_request *first, *last;
 };
 
+/* Events without a gap, read and decoded once for all watches that stand among them. They are in the client's arena. */
+struct event_run {
+    uint64_t from, first, end; /* asked for; what came first; who has been told of all goes on there */
+    size_t count, bytes;
+    bool out_of_memory;
+    struct reeve_event events[RUN_EVENTS_MAX];
+    const struct reeve_event *all[RUN_EVENTS_MAX], *wanted[RUN_EVENTS_MAX]; /* the latter by one watch */
+};
+
 struct reeve_client {
     struct reeve_engine *engine;
     struct reeve_client *next; /* the engine's list */
 
     pthread_mutex_t lock; /* the engine's thread and the loop's */
     struct delivery *first, *last;
-    struct delivery *filling; /* of the batch being delivered: the engine's thread only */
+
+    /* the engine's thread only: of the batch being delivered */
+    struct delivery *filling;
+    bool has_answers;
 
     atomic_size_t outstanding;
     atomic_bool watching;
@@ -29,7 +42,10 @@ struct reeve_client {
     /* the loop's thread only */
     uv_async_t async;
     struct reeve_watch *watches;
-    struct reeve_watch *next_watch; /* of the round under way: a watch may be stopped in it */
+    struct reeve_watch *next_watch; /* of the walk under way: a watch may be stopped in it */
+    struct reeve_watch *served;     /* the one that is being told; NULL once it is stopped */
+    struct event_run *run;          /* made for the first watch */
+    unsigned round;
     struct arena arena;
     uint64_t told; /* events up to here may be handed out in this turn: the answers before them have been */
     bool closing, closed;
@@ -63,9 +79,9 @@ static void hand_over(struct reeve_client *client)
     else
         client->first = client->filling;
     client->last = client->filling;
-    client->filling = NULL;
     pthread_mutex_unlock(&client->lock);
-    uv_async_send(&client->async);
+    client->filling = NULL;
+    client->has_answers = true;
 }
 
 void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests)
@@ -85,12 +101,13 @@ void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct re
     pthread_mutex_unlock(&engine->clients_lock);
 }
 
-void clients_notify(struct reeve_engine *engine)
+void clients_wake(struct reeve_engine *engine)
 {
     pthread_mutex_lock(&engine->clients_lock);
     for (struct reeve_client *client = engine->clients; client; client = client->next) {
-        if (atomic_load(&client->watching))
+        if (client->has_answers || atomic_load(&client->watching))
             uv_async_send(&client->async);
+        client->has_answers = false;
     }
     pthread_mutex_unlock(&engine->clients_lock);
 }
@@ -123,42 +140,46 @@ static void deliver_all(struct reeve_client *client)
 
 /* ---- On the loop: events ---- */
 
-struct event_run {
-    struct arena *arena;
-    struct reeve_str values[EVENTS_PER_TURN];
-    uint64_t sequences[EVENTS_PER_TURN];
-    unsigned count;
-    bool failed;
-};
-
 static bool take_event(void *arg, const struct store_item *item)
 {
-    struct event_run *run = arg;
-    if (run->count == EVENTS_PER_TURN || item->key_size != 8)
+    struct reeve_client *client = arg;
+    struct event_run *run = client->run;
+    struct reeve_event *event = &run->events[run->count];
+    const uint64_t sequence = get_be64(item->key);
+    if (sequence > client->told || (run->count && sequence != run->end))
         return false;
-    void *copy = arena_copy(run->arena, item->value, item->value_size);
-    if (!copy) {
-        run->failed = true;
-        return false;
+    void *copy = arena_copy(&client->arena, item->value, item->value_size);
+    const int r = copy ? codec_decode_stored(&record_type_event, copy, item->value_size, &client->arena, event)
+                       : -REEVE_ERROR_NO_MEMORY;
+    run->out_of_memory |= r == -REEVE_ERROR_NO_MEMORY;
+    if (run->count == 0) {
+        run->first = sequence;
+        run->end = sequence + 1; /* a damaged one is passed over: `reeve check` tells */
     }
-    run->sequences[run->count] = get_be64(item->key);
-    run->values[run->count++] = (struct reeve_str){copy, item->value_size};
-    return true;
+    if (r < 0)
+        return false;
+    event->sequence = sequence;
+    run->end = sequence + 1;
+    run->all[run->count++] = event;
+    run->bytes += item->value_size;
+    return run->count < RUN_EVENTS_MAX && run->bytes < RUN_BYTES_MAX;
 }
 
-static bool read_events(struct reeve_client *client, uint64_t from, struct event_run *run)
+/* False: there is nothing to tell from there on, now. */
+static bool read_run(struct reeve_client *client, uint64_t from)
 {
     struct store_read read;
-    run->arena = &client->arena;
-    run->count = 0;
-    run->failed = false;
+    struct event_run *run = client->run;
+    run->from = run->first = run->end = from;
+    run->count = run->bytes = 0;
+    run->out_of_memory = false;
     arena_reset(&client->arena);
     if (store_read_begin(client->engine->store, &read) < 0)
         return false;
     const struct store_key key = key_number(from);
-    store_read_each(&read, TABLE_EVENTS, &key, false, take_event, run);
+    store_read_each(&read, TABLE_EVENTS, &key, false, take_event, client);
     store_read_end(&read);
-    return !run->failed && read.error == 0;
+    return run->end > from && !run->out_of_memory && read.error == 0;
 }
 
 static bool is_wanted(const struct reeve_watch *watch, const struct reeve_event *event)
@@ -168,101 +189,150 @@ static bool is_wanted(const struct reeve_watch *watch, const struct reeve_event 
            (reeve_uuid_is_nil(&watch->service_id) || uuid_equal(&watch->service_id, &event->service_id));
 }
 
+/* Those of the run that a watch wants, from where it stands. */
+static size_t choose(struct event_run *run, const struct reeve_watch *watch, const struct reeve_event *const **ret_list)
+{
+    const size_t start = (size_t)(watch->internal.next_sequence - run->first);
+    size_t count = 0;
+    if (start >= run->count)
+        return 0;
+    *ret_list = run->all + start;
+    if (reeve_uuid_is_nil(&watch->organization_id) && reeve_uuid_is_nil(&watch->service_id))
+        return run->count - start;
+    *ret_list = run->wanted;
+    for (size_t i = start; i < run->count; i++) {
+        if (is_wanted(watch, run->all[i]))
+            run->wanted[count++] = run->all[i];
+    }
+    return count;
+}
+
 /* Is the watch still there and running? It may be stopped or paused in any callback. */
 static bool goes_on(const struct reeve_client *client, const struct reeve_watch *watch)
 {
-    for (const struct reeve_watch *other = client->watches; other; other = other->internal.next) {
-        if (other == watch)
-            return !watch->internal.paused;
-    }
-    return false;
+    return client->served == watch && !watch->internal.paused;
 }
 
-static void hand_out(struct reeve_client *client, struct reeve_watch *watch, const struct event_run *run)
+/* Told one by one, it may pause or stop behind each of them. */
+static bool tell_each(struct reeve_client *client, struct reeve_watch *watch, const struct reeve_event *const *events,
+                      size_t count)
 {
-    for (unsigned i = 0; i < run->count; i++) {
-        if (run->sequences[i] > watch->internal.next_sequence) {
-            watch->internal.next_sequence = run->sequences[i];
-            if (watch->on_lagged)
-                watch->on_lagged(watch, run->sequences[i]);
-            if (!goes_on(client, watch))
-                return;
-        }
-        struct reeve_event event;
-        watch->internal.next_sequence = run->sequences[i] + 1;
-        if (codec_decode_stored(&record_type_event, run->values[i].data, run->values[i].size, &client->arena, &event) <
-            0)
-            continue; /* damaged: `reeve check` tells */
-        event.sequence = run->sequences[i];
-        if (!is_wanted(watch, &event))
-            continue;
-        watch->on_event(watch, &event);
+    for (size_t i = 0; i < count; i++) {
+        watch->internal.next_sequence = events[i]->sequence + 1;
+        watch->on_event(watch, events[i]);
+        if (!goes_on(client, watch))
+            return false;
+    }
+    return true;
+}
+
+static void tell(struct reeve_client *client, struct reeve_watch *watch)
+{
+    struct event_run *run = client->run;
+    const struct reeve_event *const *events = NULL;
+    client->served = watch;
+    if (watch->internal.next_sequence < run->first) {
+        watch->internal.next_sequence = run->first;
+        if (watch->on_lagged)
+            watch->on_lagged(watch, run->first);
         if (!goes_on(client, watch))
             return;
     }
+    const size_t count = choose(run, watch, &events);
+    if (watch->on_event && !tell_each(client, watch, events, count))
+        return;
+    watch->internal.next_sequence = run->end;
+    if (!watch->on_event && count)
+        watch->on_events(watch, events, count);
+    if (goes_on(client, watch) && run->end > client->told && watch->on_caught_up)
+        watch->on_caught_up(watch);
 }
 
-/* One turn for one watch. True: there is more. */
-static bool serve_watch(struct reeve_client *client, struct reeve_watch *watch)
+static bool is_behind(const struct reeve_client *client, const struct reeve_watch *watch)
 {
-    if (watch->internal.paused || watch->internal.next_sequence > client->told)
-        return false;
-    struct event_run *run = malloc(sizeof *run);
-    if (!run)
-        return true;
-    const bool read = read_events(client, watch->internal.next_sequence, run);
-    while (run->count && run->sequences[run->count - 1] > client->told)
-        run->count--;
-    if (read)
-        hand_out(client, watch, run);
-    free(run);
-    if (!goes_on(client, watch))
-        return false;
-    if (watch->internal.next_sequence <= client->told)
-        return true;
-    if (watch->on_caught_up)
-        watch->on_caught_up(watch);
+    return !watch->internal.paused && watch->internal.next_sequence <= client->told;
+}
+
+static void tell_all(struct reeve_client *client)
+{
+    const struct event_run *run = client->run;
+    for (struct reeve_watch *watch = client->watches; watch; watch = client->next_watch) {
+        client->next_watch = watch->internal.next;
+        if (!is_behind(client, watch) || watch->internal.next_sequence < run->from ||
+            watch->internal.next_sequence >= run->end || watch->internal.round == client->round)
+            continue;
+        watch->internal.round = client->round;
+        tell(client, watch);
+    }
+    client->served = NULL;
+}
+
+static struct reeve_watch *next_behind(const struct reeve_client *client)
+{
+    struct reeve_watch *watch = client->watches;
+    while (watch && (!is_behind(client, watch) || watch->internal.round == client->round))
+        watch = watch->internal.next;
+    return watch;
+}
+
+/* One run for each watch: those that stand at the same place share it. */
+static void serve_watches(struct reeve_client *client)
+{
+    client->round++;
+    for (struct reeve_watch *watch; (watch = next_behind(client));) {
+        if (read_run(client, watch->internal.next_sequence))
+            tell_all(client);
+        else
+            watch->internal.round = client->round; /* the others go on, and this one tries again */
+    }
+    client->round++;
+    if (next_behind(client))
+        uv_async_send(&client->async); /* others of the loop have their turn first */
+}
+
+static bool take_first(void *arg, const struct store_item *item)
+{
+    *(uint64_t *)arg = get_be64(item->key);
     return false;
 }
 
-static void serve_watches(struct reeve_client *client)
+/* From there on events are wanted: are they all there? Called from callbacks too, whose event stays as it is. */
+static int look_for(struct reeve_client *client, uint64_t from, struct reeve_error *ret_error)
 {
-    bool more = false;
-    for (struct reeve_watch *watch = client->watches; watch; watch = client->next_watch) {
-        client->next_watch = watch->internal.next;
-        more |= serve_watch(client, watch);
-    }
-    if (more)
-        uv_async_send(&client->async); /* others of the loop have their turn first */
+    struct store_read read;
+    uint64_t first = from;
+    if (store_read_begin(client->engine->store, &read) < 0)
+        return error_plain(ret_error, -REEVE_ERROR_UNAVAILABLE);
+    const struct store_key key = key_number(from);
+    store_read_each(&read, TABLE_EVENTS, &key, false, take_first, &first);
+    store_read_end(&read);
+    if (read.error < 0)
+        return error_plain(ret_error, -REEVE_ERROR_UNAVAILABLE);
+    if (first == from)
+        return 0;
+    error_set(ret_error, REEVE_ERROR_LAGGED, "from", "events before %llu are gone; resume there",
+              (unsigned long long)first);
+    ret_error->resume_sequence = first;
+    return -REEVE_ERROR_LAGGED;
 }
 
 int reeve_watch_start(struct reeve_client *client, struct reeve_watch *watch, struct reeve_error *ret_error)
 {
     struct reeve_engine *engine = client->engine;
     uint64_t from = watch->from_sequence;
-    if (!watch->on_event)
-        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "on_event", "is required");
-    if (from == 0) {
+    if (!watch->on_event && !watch->on_events)
+        return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, "on_event", "is required, or on_events");
+    if (!client->run && !(client->run = malloc(sizeof *client->run)))
+        return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
+    const int r = from ? look_for(client, from, ret_error) : 0;
+    if (r < 0)
+        return r;
+    if (from == 0)
         from = atomic_load(&engine->published) + 1;
-    } else {
-        struct event_run *run = malloc(sizeof *run);
-        if (!run)
-            return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
-        const bool read = read_events(client, from, run);
-        const uint64_t first = run->count ? run->sequences[0] : from;
-        free(run);
-        if (!read)
-            return error_plain(ret_error, -REEVE_ERROR_UNAVAILABLE);
-        if (first > from) {
-            error_set(ret_error, REEVE_ERROR_LAGGED, "from", "events before %llu are gone; resume there",
-                      (unsigned long long)first);
-            ret_error->resume_sequence = first;
-            return -REEVE_ERROR_LAGGED;
-        }
-    }
     watch->internal.client = client;
     watch->internal.next_sequence = from;
     watch->internal.paused = false;
+    watch->internal.round = client->round; /* started from a callback, it has its turn in the next round */
     watch->internal.previous = NULL;
     watch->internal.next = client->watches;
     if (client->watches)
@@ -280,6 +350,8 @@ void reeve_watch_stop(struct reeve_watch *watch)
         return;
     if (client->next_watch == watch)
         client->next_watch = watch->internal.next;
+    if (client->served == watch)
+        client->served = NULL;
     if (watch->internal.previous)
         watch->internal.previous->internal.next = watch->internal.next;
     else
@@ -311,6 +383,7 @@ static void on_handle_closed(uv_handle_t *handle)
     void (*on_closed)(void *) = client->on_closed;
     void *arg = client->closed_arg;
     arena_deinit(&client->arena);
+    free(client->run);
     pthread_mutex_destroy(&client->lock);
     free(client);
     if (on_closed)

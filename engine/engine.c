@@ -280,7 +280,7 @@ static void finish_batch(struct reeve_engine *engine, struct batch *batch, uint6
     clients_deliver(engine, batch, batch->items.requests);
     atomic_store(&engine->told, engine->core.durable.sequence);
     crash_point(CRASH_REPLIED);
-    clients_notify(engine);
+    clients_wake(engine);
     crash_point(CRASH_DISPATCHING);
     core_dispatch_batch(&engine->core, &batch->core, durable);
     crash_point(CRASH_DISPATCHED);
@@ -302,6 +302,7 @@ static void refuse_batch(struct reeve_engine *engine, struct batch *batch, int r
     batch_failed(engine, batch, r);
     publish_stats(engine);
     clients_deliver(engine, batch, batch->items.requests);
+    clients_wake(engine);
     batch_release(batch);
 }
 

@@ -77,9 +77,9 @@ void engine_log(struct reeve_engine *engine, enum reeve_log_level level, const c
 /* The engine's time; any thread. */
 uint64_t engine_now_ms(struct reeve_engine *engine);
 
-/* client.c: hand over the answered requests of a batch; tell that there are new events. */
+/* client.c: hand over the answered requests of a batch; wake those that have answers or may have events. */
 void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests);
-void clients_notify(struct reeve_engine *engine);
+void clients_wake(struct reeve_engine *engine);
 void batch_release(struct batch *batch);
 
 /* authenticate.c */

@@ -228,6 +228,8 @@ static int run(struct bench *bench)
     bench->at = HOST_DRAINING;
     result->file_bytes = bench_blocks(bench->options->directory);
     int r = take_stats(bench, true);
+    const uint64_t told = result->events_told / (bench->options->watchers + 1); /* to each: they are told in rounds */
+    result->events_behind = bench->options->watchers && told < result->events ? result->events - told : 0;
     while (r == 0 && bench->busy)
         r = take_message(bench);
     return r;

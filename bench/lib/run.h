@@ -48,7 +48,8 @@ struct run_result {
     uint64_t cpu_ns, engine_cpu_ns;     /* of the subject's processes; of the engine's thread, where that can be told */
     uint64_t resident_bytes;            /* anonymous memory: beside what is mapped from files */
     uint64_t file_bytes;                /* blocks of the files in the directory, at the end */
-    uint64_t events_behind;             /* of the watcher that is behind most, at the end */
+    uint64_t events_behind;             /* of the watcher that is behind most, at the end; over IPC what it came to */
+    uint64_t events, events_told;       /* made; told to watchers over IPC, all together */
     struct histogram latency;           /* of commands, from sending to the durable answer */
 };
 

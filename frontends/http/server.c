@@ -599,6 +599,7 @@ static void handle_closed(struct http_server *server)
     exchange_free_spare(server);
     failures_free(server->failures);
     rates_free(server->rates);
+    buffer_deinit(&server->encoded.text);
     tls_close(server->tls);
     free(server->listeners);
     free(server);

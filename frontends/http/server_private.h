@@ -42,6 +42,15 @@ struct http_listener {
     char address[HTTP_ADDRESS_SIZE];
 };
 
+/* The text of the events of one run, for all streams that show the same of it (stream.c). */
+struct http_encoded {
+    enum http_dialect dialect;
+    struct reeve_uuid organization_id, service_id;
+    uint64_t first;
+    size_t count;
+    struct buffer text;
+};
+
 struct http_server {
     struct reeve_engine *engine;
     struct reeve_client *client;
@@ -79,6 +88,7 @@ struct http_server {
     struct link submitting;    /* exchanges whose command goes to the engine at the end of this turn */
     struct link waiting;       /* exchanges that wait for a state (waiting.c) */
     struct link streams;       /* event streams (stream.c) */
+    struct http_encoded encoded;
     uint64_t connections_peak;
     unsigned exchanges_count;
     unsigned works_count; /* that threads of libuv's pool are at */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/uuid.h"
 #include "frontends/http/json.h"
 #include "frontends/http/server_private.h"
 #include "frontends/http/view.h"
@@ -21,17 +22,45 @@ static void wake(struct http_exchange *exchange)
 
 /* ---- In ---- */
 
-static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
+static void put_event(struct buffer *out, enum http_dialect dialect, const struct reeve_event *event)
 {
-    struct http_exchange *exchange = watch->data;
-    struct buffer *out = &exchange->watching.out;
     char head[96];
     snprintf(head, sizeof head, "id: %" PRIu64 "\nevent: %s\ndata: ", event->sequence,
              reeve_event_type_name(event->type));
     json_put_text(out, head);
-    view_put(out, exchange->listener->dialect, &record_type_event, event);
+    view_put(out, dialect, &record_type_event, event);
     json_put_text(out, "\n\n");
-    exchange->server->stats.events++;
+}
+
+/* The events as text: made for the first stream, used for the next ones that want the same of this run. */
+static const struct buffer *encode(struct http_exchange *exchange, const struct reeve_event *const *events,
+                                   size_t count)
+{
+    struct http_encoded *run = &exchange->server->encoded;
+    const struct reeve_watch *watch = &exchange->watching.watch;
+    const enum http_dialect dialect = exchange->listener->dialect;
+    if (!run->text.failed && run->first == events[0]->sequence && run->count == count && run->dialect == dialect &&
+        uuid_equal(&run->organization_id, &watch->organization_id) && uuid_equal(&run->service_id, &watch->service_id))
+        return &run->text;
+    run->first = events[0]->sequence;
+    run->count = count;
+    run->dialect = dialect;
+    run->organization_id = watch->organization_id;
+    run->service_id = watch->service_id;
+    buffer_reset(&run->text);
+    for (size_t i = 0; i < count; i++)
+        put_event(&run->text, dialect, events[i]);
+    return &run->text;
+}
+
+static void on_events(struct reeve_watch *watch, const struct reeve_event *const *events, size_t count)
+{
+    struct http_exchange *exchange = watch->data;
+    struct buffer *out = &exchange->watching.out;
+    const struct buffer *text = encode(exchange, events, count);
+    buffer_append(out, text->data, text->size);
+    out->failed |= text->failed;
+    exchange->server->stats.events += count;
     if (out->size - exchange->watching.sent >= exchange->server->limits.stream_bytes) {
         reeve_watch_pause(watch);
         wake(exchange);
@@ -138,7 +167,7 @@ void stream_run(struct http_exchange *exchange)
     struct reeve_error error;
     watching->watch = (struct reeve_watch){.organization_id = exchange->identity.organization_id,
                                            .service_id = exchange->base.params.event_list.service_id,
-                                           .on_event = on_event,
+                                           .on_events = on_events,
                                            .on_caught_up = on_caught_up,
                                            .on_lagged = on_lagged,
                                            .data = exchange};

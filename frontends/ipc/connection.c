@@ -12,21 +12,47 @@
 #include "frontends/ipc/working.h"
 
 #define READ_MORE_BYTES 65536
+#define COMMANDING_MS 1000 /* who gave a command may be waiting for what comes of it */
 
 /* ---- Output ---- */
+
+static struct buffer *own_output(struct ipc_connection *connection)
+{
+    if (connection->out.bytes.capacity == 0)
+        server_buffer_take(connection->server, &connection->out.bytes);
+    return &connection->out.bytes;
+}
 
 struct buffer *connection_out(struct ipc_connection *connection)
 {
     link_append(&connection->server->dirty, &connection->in_dirty);
-    if (connection->out.capacity == 0)
-        server_buffer_take(connection->server, &connection->out);
-    return &connection->out;
+    return own_output(connection);
+}
+
+bool connection_only_watches(const struct ipc_connection *connection)
+{
+    return connection->watches_count > 0 && connection->requests == 0 &&
+           (connection->commanded_ms == 0 ||
+            uv_now(connection->server->loop) - connection->commanded_ms > COMMANDING_MS);
+}
+
+struct buffer *connection_events_out(struct ipc_connection *connection)
+{
+    struct ipc_server *server = connection->server;
+    if (!link_used(&connection->in_dirty))
+        link_append(connection_only_watches(connection) ? &server->telling : &server->dirty, &connection->in_dirty);
+    return own_output(connection);
+}
+
+void connection_share(struct ipc_connection *connection, struct shared *shared)
+{
+    output_share(connection->server, &connection->out, shared);
 }
 
 size_t connection_unread(const struct ipc_connection *connection)
 {
     const uv_stream_t *stream = (const uv_stream_t *)&connection->pipe;
-    return connection->out.size + (connection->writing ? uv_stream_get_write_queue_size(stream) : 0);
+    return output_size(&connection->out) + (connection->writing ? uv_stream_get_write_queue_size(stream) : 0);
 }
 
 static bool may_take_request(const struct ipc_connection *connection)
@@ -50,7 +76,10 @@ static void output_drained(struct ipc_connection *connection)
     if (connection_unread(connection) > connection->server->limits.output_pause_bytes / 2)
         return;
     listing_resume(connection);
-    watching_resume(connection);
+    if (connection_only_watches(connection))
+        link_append(&connection->server->told, &connection->in_told);
+    else
+        watching_resume(connection);
     working_resume(connection);
     unblock(connection);
 }
@@ -61,7 +90,7 @@ static void on_written(uv_write_t *write, int status)
     struct ipc_server *server = connection->server;
     connection->writing = false;
     link_remove(&connection->in_writing);
-    server_buffer_give(server, &connection->written);
+    output_release(server, &connection->written);
     if (connection->state == CONNECTION_CLOSED)
         return;
     if (status < 0)
@@ -74,17 +103,17 @@ static void on_written(uv_write_t *write, int status)
 static int write_later(struct ipc_connection *connection, size_t done)
 {
     struct ipc_server *server = connection->server;
-    connection->written = connection->out;
-    connection->out = (struct buffer){0};
-    connection->waiting_bytes = connection->written.size - done;
-    connection->progress_ms = uv_now(server->loop);
-    const uv_buf_t rest = uv_buf_init(connection->written.data + done, (unsigned)connection->waiting_bytes);
+    unsigned count;
+    const uv_buf_t *rest = output_vector(server, &connection->out, done, &count);
     connection->write.data = connection;
-    const int r = uv_write(&connection->write, (uv_stream_t *)&connection->pipe, &rest, 1, on_written);
-    if (r < 0) {
-        server_buffer_give(server, &connection->written);
+    const int r = rest ? uv_write(&connection->write, (uv_stream_t *)&connection->pipe, rest, count, on_written)
+                       : UV_ENOMEM;
+    if (r < 0)
         return r;
-    }
+    connection->waiting_bytes = output_size(&connection->out) - done;
+    connection->progress_ms = uv_now(server->loop);
+    connection->written = connection->out;
+    connection->out = (struct output){0};
     connection->writing = true;
     link_append(&server->writing, &connection->in_writing);
     return 0;
@@ -92,17 +121,18 @@ static int write_later(struct ipc_connection *connection, size_t done)
 
 static int write_now(struct ipc_connection *connection)
 {
-    struct buffer *out = &connection->out;
-    const uv_buf_t all = uv_buf_init(out->data, (unsigned)out->size);
+    struct output *out = &connection->out;
+    unsigned count;
+    const uv_buf_t *all = output_vector(connection->server, out, 0, &count);
     crash_point(CRASH_ANSWERING);
-    const int r = uv_try_write((uv_stream_t *)&connection->pipe, &all, 1);
+    const int r = all ? uv_try_write((uv_stream_t *)&connection->pipe, all, count) : UV_ENOMEM;
     if (r < 0 && r != UV_EAGAIN)
         return r;
     const size_t done = r < 0 ? 0 : (size_t)r;
-    connection->server->stats.bytes_out += out->size;
-    if (done < out->size)
+    connection->server->stats.bytes_out += output_size(out);
+    if (done < output_size(out))
         return write_later(connection, done);
-    server_buffer_give(connection->server, out);
+    output_release(connection->server, out);
     return 0;
 }
 
@@ -119,14 +149,13 @@ void connection_flush(struct ipc_connection *connection)
 {
     if (connection->state == CONNECTION_CLOSED)
         return;
-    watching_flush(connection);
-    if (connection->out.failed) {
+    if (connection->out.bytes.failed) {
         server_log(connection->server, REEVE_LOG_ERROR, "ipc: client %s disconnected: out of memory",
                    connection->actor);
         connection_close(connection);
         return;
     }
-    if (!connection->writing && connection->out.size > 0 && write_now(connection) < 0) {
+    if (!connection->writing && output_size(&connection->out) > 0 && write_now(connection) < 0) {
         connection_close(connection);
         return;
     }
@@ -134,7 +163,7 @@ void connection_flush(struct ipc_connection *connection)
         close_slow(connection, "it does not read");
         return;
     }
-    if (connection->state == CONNECTION_DRAINING && connection->requests == 0 && connection->out.size == 0 &&
+    if (connection->state == CONNECTION_DRAINING && connection->requests == 0 && output_size(&connection->out) == 0 &&
         !connection->writing)
         connection_close(connection);
     else
@@ -360,13 +389,14 @@ void connection_close(struct ipc_connection *connection)
     if (connection->admitted)
         connection->server->stats.connections--;
     link_remove(&connection->in_dirty);
+    link_remove(&connection->in_told);
     link_remove(&connection->in_ready);
     watching_stop_all(connection);
     working_stop_all(connection);
     listing_drop_all(connection);
     link_remove(&connection->in_listings);
     drop_input(connection);
-    server_buffer_give(connection->server, &connection->out);
+    output_release(connection->server, &connection->out);
     uv_close((uv_handle_t *)&connection->pipe, on_handle_closed);
 }
 
@@ -374,7 +404,6 @@ void connection_drain(struct ipc_connection *connection)
 {
     if (connection->state != CONNECTION_OPEN)
         return;
-    watching_flush(connection);
     connection->state = CONNECTION_DRAINING;
     connection->blocked = false;
     link_remove(&connection->in_ready);
@@ -420,6 +449,7 @@ static void init_lists(struct ipc_connection *connection)
 {
     link_init(&connection->in_server);
     link_init(&connection->in_dirty);
+    link_init(&connection->in_told);
     link_init(&connection->in_ready);
     link_init(&connection->in_writing);
     link_init(&connection->in_listings);

@@ -9,6 +9,12 @@ void connection_accept(struct ipc_server *server);
 
 /* The buffer to append whole messages to; it is sent at the end of this turn of the loop. */
 struct buffer *connection_out(struct ipc_connection *connection);
+/* The same for events: who only watches is sent them when it has its turn. */
+struct buffer *connection_events_out(struct ipc_connection *connection);
+/* Bytes that other connections get too, behind what was appended last. */
+void connection_share(struct ipc_connection *connection, struct shared *shared);
+/* Has it watches, and has given no commands lately, so that it is not waiting for what comes of them? */
+bool connection_only_watches(const struct ipc_connection *connection);
 /* Bytes the client has not taken yet. */
 size_t connection_unread(const struct ipc_connection *connection);
 

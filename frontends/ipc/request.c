@@ -117,7 +117,7 @@ static bool on_record(void *arg, const void *record)
 /* The record is encoded right behind the head of the answer, which is taken back where there is no record. */
 static void read_one(struct ipc_request *request)
 {
-    struct buffer *out = &request->connection->out;
+    struct buffer *out = &request->connection->out.bytes;
     const size_t before = out->size;
     struct reeve_error error;
     struct reading reading = {.type = request->method->command->answer};
@@ -154,6 +154,7 @@ static void submit(struct ipc_request *request)
     struct ipc_connection *connection = request->connection;
     request->base.actor = reeve_str(connection->actor);
     request->base.on_done = on_done;
+    connection->commanded_ms = uv_now(connection->server->loop);
     const int r = reeve_submit(connection->server->client, &request->base);
     if (r < 0) {
         struct reeve_error error;

@@ -13,6 +13,7 @@
 #include "frontends/ipc/listing.h"
 #include "frontends/ipc/request.h"
 #include "frontends/ipc/rpc.h"
+#include "frontends/ipc/watching.h"
 
 /* Rounds of work in one turn of the loop before others get theirs. */
 #define SERVER_ROUNDS_MAX 4
@@ -20,6 +21,14 @@
 #define SERVER_FDS_RESERVED 64
 #define SERVER_REFUSAL_LOG_MS 1000
 #define SERVER_ZONE_BYTES 8192
+/* What is written in one turn of the loop to those that only watch; a write counts like so many bytes, too. */
+#define SERVER_TELL_BYTES 131072
+#define SERVER_WRITE_BYTES 16384
+/* So many of these turns in a millisecond in which no request comes, and in one in which many do; it is counted how
+ * many come in a period. */
+#define SERVER_TELL_TURNS_MAX 32
+#define SERVER_TELL_TURNS_MIN 4
+#define SERVER_TELL_PERIOD_MS 16
 
 const struct option_type ipc_options[] = {
 #define IPC_LIMIT(c_name, flag, preset, min, max, unit, text)                                                          \
@@ -100,6 +109,47 @@ static void flush_dirty(struct ipc_server *server)
     }
 }
 
+static void on_tell_timer(uv_timer_t *timer)
+{
+    (void)timer; /* the turn follows */
+}
+
+/* How many turns of this millisecond may those have that only watch? Requests go before them: the more, the fewer. */
+static void share_turns(struct ipc_server *server)
+{
+    const uint64_t now = uv_now(server->loop), passed = now - server->counted_ms;
+    if (server->told_ms != now)
+        server->turns_left = server->turns_max;
+    server->told_ms = now;
+    if (passed < SERVER_TELL_PERIOD_MS)
+        return;
+    const uint64_t requests = server->stats.requests - server->counted_requests;
+    const uint64_t turns = SERVER_TELL_TURNS_MAX * passed / (passed + requests);
+    server->turns_max = turns > SERVER_TELL_TURNS_MIN ? (unsigned)turns : SERVER_TELL_TURNS_MIN;
+    server->counted_requests = server->stats.requests;
+    server->counted_ms = now;
+}
+
+/* Some of those that only watch; the next round begins when all have had their turn. */
+static void tell_watchers(struct ipc_server *server)
+{
+    share_turns(server);
+    size_t left = server->turns_left ? SERVER_TELL_BYTES : 0;
+    server->turns_left -= server->turns_left && link_used(&server->telling);
+    while (link_used(&server->telling) && left > 0) {
+        struct ipc_connection *connection = link_owner(server->telling.next, struct ipc_connection, in_dirty);
+        const size_t size = SERVER_WRITE_BYTES + output_size(&connection->out);
+        link_remove(&connection->in_dirty);
+        connection_flush(connection);
+        left -= size < left ? size : left;
+    }
+    while (!link_used(&server->telling) && link_used(&server->told)) {
+        struct ipc_connection *connection = link_owner(server->told.next, struct ipc_connection, in_told);
+        link_remove(&connection->in_told);
+        watching_resume(connection);
+    }
+}
+
 static void on_idle(uv_idle_t *idle)
 {
     struct ipc_server *server = idle->data;
@@ -127,10 +177,12 @@ static uint64_t stall_period(const struct ipc_server *server)
     return period < 20 ? 20 : period > 1000 ? 1000 : period;
 }
 
-/* Idle handle and timer run only while there is a reason. */
+/* Idle handle and timers run only while there is a reason. */
 void server_update_idle(struct ipc_server *server)
 {
-    const bool busy = !server->finished && (link_used(&server->listings) || work_waits(server));
+    const bool telling = !server->finished && (link_used(&server->telling) || link_used(&server->told));
+    const bool busy = !server->finished &&
+                      (link_used(&server->listings) || work_waits(server) || (telling && server->turns_left));
     const bool stalled = !server->finished && link_used(&server->writing);
     if (busy && !uv_is_active((uv_handle_t *)&server->idle))
         uv_idle_start(&server->idle, on_idle);
@@ -140,6 +192,8 @@ void server_update_idle(struct ipc_server *server)
         uv_timer_start(&server->stall_timer, on_stall_timer, stall_period(server), stall_period(server));
     else if (!stalled)
         uv_timer_stop(&server->stall_timer);
+    if (telling && !busy)
+        uv_timer_start(&server->tell_timer, on_tell_timer, 1, 0);
 }
 
 static void server_turn(struct ipc_server *server)
@@ -156,7 +210,10 @@ static void server_turn(struct ipc_server *server)
 /* After input and completions: the answers of this turn. */
 static void on_check(uv_check_t *check)
 {
-    server_turn(check->data);
+    struct ipc_server *server = check->data;
+    server_turn(server);
+    tell_watchers(server);
+    server_update_idle(server);
 }
 
 /* Before the loop waits: what timers and closing handles have brought. */
@@ -186,6 +243,8 @@ static void on_connection(uv_stream_t *listener, int status)
 static void server_free(struct ipc_server *server)
 {
     request_free_spare(server);
+    watching_forget_all(server);
+    buffer_deinit(&server->vector);
     while (server->spare_buffers_count > 0)
         buffer_deinit(&server->spare_buffers[--server->spare_buffers_count]);
     msgpack_zone_destroy(&server->zone);
@@ -213,6 +272,7 @@ static void on_client_closed(void *arg)
     uv_close((uv_handle_t *)&server->check, on_handle_closed);
     uv_close((uv_handle_t *)&server->idle, on_handle_closed);
     uv_close((uv_handle_t *)&server->stall_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&server->tell_timer, on_handle_closed);
     uv_close((uv_handle_t *)&server->close_timer, on_handle_closed);
 }
 
@@ -308,6 +368,8 @@ static void init_lists(struct ipc_server *server)
     link_init(&server->dirty);
     link_init(&server->ready);
     link_init(&server->waiting);
+    link_init(&server->telling);
+    link_init(&server->told);
     link_init(&server->writing);
     link_init(&server->listings);
 }
@@ -320,10 +382,11 @@ static void init_handles(struct ipc_server *server)
     uv_check_init(server->loop, &server->check);
     uv_idle_init(server->loop, &server->idle);
     uv_timer_init(server->loop, &server->stall_timer);
+    uv_timer_init(server->loop, &server->tell_timer);
     uv_timer_init(server->loop, &server->close_timer);
     server->listener.data = server->prepare.data = server->check.data = server->idle.data = server;
-    server->stall_timer.data = server->close_timer.data = server;
-    server->handles_open = 6;
+    server->stall_timer.data = server->tell_timer.data = server->close_timer.data = server;
+    server->handles_open = 7;
     uv_prepare_start(&server->prepare, on_prepare);
     uv_check_start(&server->check, on_check);
 }
@@ -376,6 +439,7 @@ static int fill(struct ipc_server *server, const struct ipc_server_options *opti
     server->operation_log = options->operation_log;
     server->operation_log_arg = options->operation_log_arg;
     method_table_init(&server->methods);
+    server->turns_max = SERVER_TELL_TURNS_MAX;
     init_lists(server);
     fit_descriptors(server);
     return 0;

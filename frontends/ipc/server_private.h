@@ -4,7 +4,9 @@
  * CLOSED waits for its handle and for requests that the engine still has, then is freed. A request is in no list: the
  * counts of its connection and of the server know of it.
  *
- * Output is gathered in `out` of each connection and leaves once per turn of the loop, in server_turn().
+ * Output is gathered in `out` of each connection and leaves once per turn of the loop, in server_turn(). Events for
+ * those that only watch leave in rounds: each of them gets one run, a few of them in each turn of the loop, and the
+ * next round takes what has come meanwhile, as larger runs. So a thousand watchers do not keep an answer waiting.
  */
 #ifndef REEVE_IPC_SERVER_PRIVATE_H
 #define REEVE_IPC_SERVER_PRIVATE_H
@@ -17,6 +19,7 @@
 #include "base/scan.h"
 #include "frontends/common/link.h"
 #include "frontends/ipc/method.h"
+#include "frontends/ipc/output.h"
 #include "frontends/ipc/peer.h"
 #include "frontends/ipc/server.h"
 #include "frontends/ipc/socket.h"
@@ -25,6 +28,14 @@
 #define SERVER_SPARE_COUNT 16
 #define SERVER_SPARE_BYTES_MAX 1048576
 #define SERVER_SPARE_REQUESTS_MAX 8192
+#define SERVER_ENCODED_COUNT 16
+
+/* The events of one run, as one list, for all watches that want the same of it. */
+struct encoded_run {
+    struct shared *shared; /* NULL: none yet */
+    struct reeve_uuid organization_id, service_id;
+    uint64_t first, count;
+};
 
 struct ipc_server {
     struct reeve_engine *engine;
@@ -47,6 +58,7 @@ struct ipc_server {
     uv_check_t check;
     uv_idle_t idle;         /* active while something is to be done without being told by the loop */
     uv_timer_t stall_timer; /* active while output waits for a client */
+    uv_timer_t tell_timer;  /* active while watchers wait for their turn */
     uv_timer_t close_timer;
     unsigned handles_open;
     bool closing, client_closed, finished;
@@ -57,8 +69,15 @@ struct ipc_server {
     struct link dirty;       /* have output that has not been tried yet */
     struct link ready;       /* were blocked and may go on */
     struct link waiting;     /* are blocked because all clients together have too many requests */
+    struct link telling;     /* only watch, and wait for their turn to be sent events */
+    struct link told;        /* have had it in this round */
     struct link writing;     /* have output that the socket did not take */
     struct link listings;    /* have a list to go on with */
+
+    uint64_t counted_ms, counted_requests; /* when requests were counted last, and how many had come */
+    uint64_t told_ms;                      /* of this millisecond, those that only watch may have so many turns yet */
+    unsigned turns_left, turns_max;
+
     unsigned connections_alive;
     uint64_t next_watch, next_worker;
     bool maintenance;    /* a snapshot or check is under way */
@@ -71,6 +90,8 @@ struct ipc_server {
     unsigned spare_requests_count;
     struct buffer spare_buffers[SERVER_SPARE_COUNT];
     unsigned spare_buffers_count;
+    struct buffer vector; /* of what is being written */
+    struct encoded_run encoded[SERVER_ENCODED_COUNT];
     char read_bytes[SERVER_READ_BYTES];
 };
 
@@ -84,17 +105,18 @@ struct ipc_connection {
     uv_pipe_t pipe;
     uv_write_t write;
     struct ipc_server *server;
-    struct link in_server, in_dirty, in_ready, in_writing, in_listings;
+    struct link in_server, in_dirty, in_told, in_ready, in_writing, in_listings;
     enum connection_state state;
     bool admitted, handle_closed, reading, eof;
     bool blocked; /* has input that may not be worked off yet */
     uint32_t requests;
+    uint64_t commanded_ms; /* when it last gave a command; 0: never */
 
     struct buffer in; /* the start of a message, or what may not be worked off yet, from in_start on */
     size_t in_start;
     struct scan scan; /* of the message at in_start */
 
-    struct buffer out, written; /* to be tried; with the socket */
+    struct output out, written; /* to be tried; with the socket */
     bool writing;
     size_t waiting_bytes; /* of `written`, when last looked at */
     uint64_t progress_ms; /* when that last became less */

@@ -2,43 +2,80 @@
 
 #include <stdlib.h>
 
+#include "base/uuid.h"
 #include "codec.h"
 #include "frontends/ipc/connection.h"
 #include "frontends/ipc/request.h"
 #include "frontends/ipc/rpc.h"
-
-#define WATCHING_EVENTS_MAX 256
-#define WATCHING_BYTES_MAX 65536
 
 struct watching {
     struct reeve_watch base;
     struct link link; /* in the connection */
     struct ipc_connection *connection;
     uint64_t id;
-    struct buffer events; /* encoded, not sent */
-    uint32_t count;
-    bool answered; /* the client knows the number of this watch */
     bool paused;
 };
 
-static void flush(struct watching *watching)
+/* What clients are told has the same bytes for all of them but for the number of the watch. */
+static void pack_start(struct watching *watching, const char *method, const char *key)
 {
-    if (watching->count == 0)
-        return;
-    struct ipc_server *server = watching->connection->server;
-    struct buffer *out = connection_out(watching->connection);
     msgpack_packer packer;
-    msgpack_packer_init(&packer, out, buffer_write);
-    rpc_pack_notification(&packer, "events");
+    msgpack_packer_init(&packer, connection_events_out(watching->connection), buffer_write);
+    rpc_pack_notification(&packer, method);
     msgpack_pack_map(&packer, 2);
     rpc_pack_pair_u64(&packer, "watch", watching->id);
-    rpc_pack_text(&packer, "events");
-    msgpack_pack_array(&packer, watching->count);
-    buffer_append(out, watching->events.data, watching->events.size);
-    out->failed |= watching->events.failed;
-    server->stats.events += watching->count;
-    watching->count = 0;
-    server_buffer_give(server, &watching->events);
+    rpc_pack_text(&packer, key);
+}
+
+static struct encoded_run *encoded_place(struct ipc_server *server, const struct reeve_watch *watch)
+{
+    const unsigned hash = (unsigned)watch->organization_id.bytes[15] ^ watch->service_id.bytes[15];
+    return &server->encoded[hash % SERVER_ENCODED_COUNT];
+}
+
+static bool is_of(const struct encoded_run *run, const struct reeve_watch *watch, uint64_t first, size_t count)
+{
+    return run->shared && run->first == first && run->count == count &&
+           uuid_equal(&run->organization_id, &watch->organization_id) &&
+           uuid_equal(&run->service_id, &watch->service_id);
+}
+
+static void forget(struct ipc_server *server, struct encoded_run *run)
+{
+    if (run->shared)
+        shared_release(server, run->shared);
+    run->shared = NULL;
+}
+
+void watching_forget_all(struct ipc_server *server)
+{
+    for (unsigned i = 0; i < SERVER_ENCODED_COUNT; i++)
+        forget(server, &server->encoded[i]);
+}
+
+/* The events as a list: made for the first watch, used for the others that want the same of this run. */
+static struct shared *encode(struct ipc_server *server, const struct reeve_watch *watch,
+                             const struct reeve_event *const *events, size_t count)
+{
+    struct encoded_run *run = encoded_place(server, watch);
+    if (is_of(run, watch, events[0]->sequence, count))
+        return run->shared;
+    forget(server, run);
+    *run = (struct encoded_run){.shared = shared_new(server),
+                                .organization_id = watch->organization_id,
+                                .service_id = watch->service_id,
+                                .first = events[0]->sequence,
+                                .count = count};
+    if (!run->shared)
+        return NULL;
+    msgpack_packer packer;
+    msgpack_packer_init(&packer, &run->shared->bytes, buffer_write);
+    msgpack_pack_array(&packer, count);
+    for (size_t i = 0; i < count; i++)
+        codec_encode_wire(&record_type_event, events[i], &packer);
+    if (run->shared->bytes.failed)
+        forget(server, run);
+    return run->shared;
 }
 
 static void pause_watch(struct watching *watching)
@@ -48,36 +85,30 @@ static void pause_watch(struct watching *watching)
     watching->paused = true;
 }
 
-static void on_event(struct reeve_watch *base, const struct reeve_event *event)
+static void on_events(struct reeve_watch *base, const struct reeve_event *const *events, size_t count)
 {
     struct watching *watching = base->data;
     struct ipc_connection *connection = watching->connection;
     struct ipc_server *server = connection->server;
-    if (watching->events.capacity == 0)
-        server_buffer_take(server, &watching->events);
-    msgpack_packer packer;
-    msgpack_packer_init(&packer, &watching->events, buffer_write);
-    codec_encode_wire(&record_type_event, event, &packer);
-    watching->count++;
-    link_append(&server->dirty, &connection->in_dirty);
-    const bool full = watching->count >= WATCHING_EVENTS_MAX || watching->events.size >= WATCHING_BYTES_MAX;
-    if (full && watching->answered)
-        flush(watching);
-    if ((full && !watching->answered) || connection_unread(connection) >= server->limits.output_pause_bytes)
+    struct shared *shared = encode(server, base, events, count);
+    pack_start(watching, "events", "events");
+    if (shared)
+        connection_share(connection, shared);
+    else
+        connection->out.bytes.failed = true;
+    server->stats.events += count;
+    if (connection_only_watches(connection) || connection_unread(connection) >= server->limits.output_pause_bytes)
         pause_watch(watching);
 }
 
 static void on_lagged(struct reeve_watch *base, uint64_t resume_sequence)
 {
     struct watching *watching = base->data;
-    flush(watching);
-    watching->connection->server->stats.lagged++;
     msgpack_packer packer;
-    msgpack_packer_init(&packer, connection_out(watching->connection), buffer_write);
-    rpc_pack_notification(&packer, "lagged");
-    msgpack_pack_map(&packer, 2);
-    rpc_pack_pair_u64(&packer, "watch", watching->id);
-    rpc_pack_pair_u64(&packer, "resume", resume_sequence);
+    msgpack_packer_init(&packer, connection_events_out(watching->connection), buffer_write);
+    watching->connection->server->stats.lagged++;
+    pack_start(watching, "lagged", "resume");
+    msgpack_pack_uint64(&packer, resume_sequence);
 }
 
 static void watching_free(struct watching *watching)
@@ -87,7 +118,6 @@ static void watching_free(struct watching *watching)
     link_remove(&watching->link);
     connection->watches_count--;
     connection->server->stats.watches--;
-    server_buffer_give(connection->server, &watching->events);
     free(watching);
 }
 
@@ -103,7 +133,7 @@ static struct watching *watching_new(struct ipc_request *request)
     watching->base.from_sequence = params->from ? params->from : reeve_last_sequence(server->engine) + 1;
     watching->base.organization_id = params->organization_id;
     watching->base.service_id = params->service_id;
-    watching->base.on_event = on_event;
+    watching->base.on_events = on_events;
     watching->base.on_lagged = on_lagged;
     watching->base.data = watching;
     watching->connection = connection;
@@ -146,7 +176,6 @@ void watching_start(struct ipc_request *request)
     msgpack_pack_map(&packer, 2);
     rpc_pack_pair_u64(&packer, "watch", watching->id);
     rpc_pack_pair_u64(&packer, "from", watching->base.from_sequence);
-    watching->answered = true;
     request_finish(request);
 }
 
@@ -158,7 +187,6 @@ void watching_stop(struct ipc_request *request)
         struct watching *watching = link_owner(link, struct watching, link);
         if (watching->id != id)
             continue;
-        flush(watching);
         watching_free(watching);
         msgpack_packer packer;
         msgpack_packer_init(&packer, request_answer(request), buffer_write);
@@ -169,12 +197,6 @@ void watching_stop(struct ipc_request *request)
     struct reeve_error error;
     rpc_error_set(&error, REEVE_ERROR_NOT_FOUND, "watch", "this client has no watch %llu", (unsigned long long)id);
     request_refuse(request, &error);
-}
-
-void watching_flush(struct ipc_connection *connection)
-{
-    for (struct link *link = connection->watches.next; link != &connection->watches; link = link->next)
-        flush(link_owner(link, struct watching, link));
 }
 
 void watching_resume(struct ipc_connection *connection)

@@ -236,6 +236,21 @@ def test_a_stream_shows_only_its_organization(site):
     stream.close()
 
 
+def test_streams_beside_each_other_show_each_its_own(site):
+    """What was made for one is used for the next only where that one wants the same."""
+    services = [site.stopped(), site.stopped()]
+    paths = ["events", "events", f"services/{services[0]}/events", f"services/{services[1]}/events", "events"]
+    streams = [Stream(site, path) for path in paths]
+    for service in services * 50:
+        site.plain.patch(f"services/{service}", {"name": "live"})
+    told = [[stream.next() for _ in range(50 if "services" in path else 100)] for path, stream in zip(paths, streams)]
+    assert told[0] == told[1] == told[4]
+    for events, service in zip(told[2:4], services):
+        assert events == [event for event in told[0] if f'"serviceId":"{service}"' in event["data"]]
+    for stream in streams:
+        stream.close()
+
+
 def test_a_stream_that_is_behind_is_told(daemon_factory):
     site = Site(daemon_factory, "--events-max", "1000")
     service = site.stopped()

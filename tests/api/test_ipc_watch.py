@@ -130,6 +130,37 @@ def test_sleeping_watcher_slows_nobody_and_misses_nothing(daemon, rpc, tenant):
     assert [event["sequence"] for event in drain(sleeper, last)] == list(range(1, last + 1))
 
 
+def test_watches_of_one_client_take_turns(daemon_factory):
+    """None of them is passed over for another one, however small the output that may wait."""
+    daemon = daemon_factory("--ipc-output-pause-bytes", 4096)
+    rpc, client = daemon.client(), daemon.client()
+    last = make_events(rpc, Tenant(rpc), 5000)
+    numbers = client.send_many([("event.watch", {"from": 1})] * 4)
+    watches = [client.wait(number)["watch"] for number in numbers]
+    seen = {watch: [] for watch in watches}
+    order = []
+    while any(len(numbers) < last for numbers in seen.values()):
+        _, part = client.next_notification("events")
+        order.append(part["watch"])
+        seen[part["watch"]] += [event["sequence"] for event in part["events"]]
+    assert all(numbers == list(range(1, last + 1)) for numbers in seen.values())
+    assert set(order[: len(order) // 2]) == set(watches)
+
+
+def test_many_watchers_are_told_everything_while_commands_come(daemon, rpc, tenant):
+    watchers = [daemon.client() for _ in range(50)]
+    firsts = [watcher.call("event.watch")["from"] for watcher in watchers]
+    other = watchers[0].call("event.watch", organizationId="01890a5d-ac96-774b-bcce-b302099a8057")["watch"]
+    last = make_events(rpc, tenant, 3000)
+    for first, watcher in zip(firsts, watchers):
+        numbers = []
+        while not numbers or numbers[-1] < last:
+            _, part = watcher.next_notification("events")
+            assert part["watch"] != other
+            numbers += [event["sequence"] for event in part["events"]]
+        assert numbers == list(range(first, last + 1))
+
+
 def test_watcher_that_lags_too_far_is_told_where_to_resume(daemon_factory):
     daemon = daemon_factory("--events-max", 1000)
     rpc = daemon.client()

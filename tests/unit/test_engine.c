@@ -68,17 +68,23 @@ static void on_done(struct reeve_request *request, const struct reeve_result *re
 }
 
 /* BUSY is tried again: what was taken is answered exactly once. */
-static int submit(struct world *world)
+static int submit_as(struct world *world, const char *actor)
 {
     struct reeve_request *request = calloc(1, sizeof *request);
     request->command = REEVE_COMMAND_ORGANIZATION_CREATE;
     request->params.organization_create.name = reeve_str("acme");
+    request->actor = reeve_str(actor);
     request->on_done = on_done;
     request->data = world;
     const int r = reeve_submit(world->client, request);
     if (r < 0)
         free(request);
     return r;
+}
+
+static int submit(struct world *world)
+{
+    return submit_as(world, "");
 }
 
 static void *submit_many(void *arg)
@@ -195,6 +201,194 @@ static void test_a_watcher_that_pauses_too_long_is_told_where_events_go_on(void 
     close_world(&world);
 }
 
+struct follower {
+    struct reeve_watch watch;
+    struct world *world;
+    uint64_t next;             /* the event that must come */
+    uint64_t calls, caught_up; /* how often */
+    uint64_t pause_at;
+    const struct reeve_event *const *list; /* of the last call */
+};
+
+static void start_another(struct reeve_watch *watch, const struct reeve_event *event)
+{
+    struct follower *follower = watch->data;
+    struct reeve_error error;
+    follower[1].watch = (struct reeve_watch){.from_sequence = 2, .on_event = on_event, .data = follower->world};
+    assert_int_equal(reeve_watch_start(follower->world->client, &follower[1].watch, &error), 0);
+    assert_int_equal(event->actor.size, 5);
+    assert_memory_equal(event->actor.data, "first", 5);
+    reeve_watch_stop(watch);
+}
+
+static void test_an_event_stays_while_another_watch_is_started(void **state)
+{
+    (void)state;
+    struct world world;
+    struct reeve_error error;
+    struct follower followers[2] = {{.world = &world, .watch = {.from_sequence = 1, .on_event = start_another}}};
+    open_world(&world, &(struct reeve_limits){0});
+    world.next_sequence = 2;
+    assert_int_equal(submit_as(&world, "first"), 0);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(submit_as(&world, "other"), 0);
+    while (world.answered < 101)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    followers[0].watch.data = followers;
+    assert_int_equal(reeve_watch_start(world.client, &followers[0].watch, &error), 0);
+    while (world.next_sequence <= 101)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    close_world(&world);
+}
+
+static void follow_one(struct reeve_watch *watch, const struct reeve_event *event)
+{
+    struct follower *follower = watch->data;
+    assert_int_equal(event->sequence, follower->next);
+    follower->next++;
+    follower->calls++;
+    if (event->sequence == follower->pause_at)
+        reeve_watch_pause(watch);
+}
+
+static void follow_many(struct reeve_watch *watch, const struct reeve_event *const *events, size_t count)
+{
+    struct follower *follower = watch->data;
+    assert_true(count > 0);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(events[i]->sequence, follower->next++);
+    follower->calls++;
+    follower->list = events;
+}
+
+static void follow_own(struct reeve_watch *watch, const struct reeve_event *const *events, size_t count)
+{
+    struct follower *follower = watch->data;
+    assert_int_equal(count, 1);
+    assert_memory_equal(&events[0]->organization_id, &watch->organization_id, sizeof watch->organization_id);
+    follower->next = events[0]->sequence;
+}
+
+static void count_caught_up(struct reeve_watch *watch)
+{
+    struct follower *follower = watch->data;
+    follower->caught_up++;
+}
+
+static void follow(struct follower *follower, struct world *world, uint64_t from)
+{
+    struct reeve_error error;
+    follower->world = world;
+    follower->watch.from_sequence = follower->next = from;
+    follower->watch.on_caught_up = count_caught_up;
+    follower->watch.data = follower;
+    assert_int_equal(reeve_watch_start(world->client, &follower->watch, &error), 0);
+}
+
+static bool have_come_to(const struct follower *followers, size_t count, uint64_t next)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (followers[i].next < next)
+            return false;
+    }
+    return true;
+}
+
+/* Started behind each other they stand apart; what one reads takes those along that stand in it. */
+static void test_watches_share_what_is_read_and_none_misses_anything(void **state)
+{
+    (void)state;
+    struct world world;
+    struct follower apart[6] = {{.watch.on_events = follow_many},
+                                {.watch.on_events = follow_many},
+                                {.watch.on_events = follow_many},
+                                {.watch.on_event = follow_one},
+                                {.watch.on_event = follow_one, .pause_at = 900},
+                                {.watch.on_events = follow_many}};
+    open_world(&world, &(struct reeve_limits){0});
+    for (int i = 0; i < 2000; i++)
+        assert_int_equal(submit(&world), 0);
+    while (world.answered < 2000)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    static const uint64_t places[] = {1, 1, 100, 700, 800, 1999};
+    for (size_t i = 0; i < 6; i++)
+        follow(&apart[i], &world, places[i]);
+    while (!have_come_to(apart, 4, 2001) || !have_come_to(apart + 5, 1, 2001))
+        uv_run(&world.loop, UV_RUN_ONCE);
+    assert_int_equal(apart[4].next, 901);
+    assert_int_equal(apart[0].calls, apart[1].calls);
+    assert_true(apart[0].calls < 100);
+    reeve_watch_resume(&apart[4].watch);
+    while (apart[4].next < 2001)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    for (size_t i = 0; i < 6; i++)
+        assert_int_equal(apart[i].caught_up, 1);
+    assert_int_equal(submit(&world), 0);
+    while (!have_come_to(apart, 6, 2002))
+        uv_run(&world.loop, UV_RUN_ONCE);
+    assert_ptr_equal(apart[0].list, apart[1].list);
+    assert_ptr_equal(apart[0].list, apart[5].list);
+    close_world(&world);
+}
+
+static void keep_organization(struct reeve_watch *watch, const struct reeve_event *event)
+{
+    struct follower *follower = watch->data;
+    follower->next++;
+    if (follower->next == 501)
+        follower[1].watch.organization_id = event->organization_id;
+}
+
+static void test_each_watch_gets_what_it_wants_of_a_shared_run(void **state)
+{
+    (void)state;
+    struct world world;
+    struct follower followers[3] = {
+        {.watch.on_event = keep_organization}, {.watch.on_events = follow_own}, {.watch.on_events = follow_many}};
+    open_world(&world, &(struct reeve_limits){0});
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(submit(&world), 0);
+    follow(&followers[0], &world, 1);
+    while (followers[0].next < 1001)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    follow(&followers[1], &world, 1);
+    follow(&followers[2], &world, 1);
+    while (followers[2].next < 1001 || !followers[1].caught_up)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    assert_int_equal(followers[1].next, 500);
+    close_world(&world);
+}
+
+static void stop_others(struct reeve_watch *watch, const struct reeve_event *const *events, size_t count)
+{
+    struct follower *self = watch->data;
+    struct follower *first = self->world->watch.data;
+    (void)events, (void)count;
+    self->world->watch.data = NULL;
+    for (int i = 0; i < 3; i++)
+        reeve_watch_stop(&first[i].watch);
+    free(first);
+}
+
+/* Whoever is told first ends them all and frees them: nothing of them is touched after that. */
+static void test_watches_end_while_they_are_told(void **state)
+{
+    (void)state;
+    struct world world;
+    struct follower *followers = calloc(3, sizeof *followers);
+    open_world(&world, &(struct reeve_limits){0});
+    world.watch.data = followers;
+    for (int i = 0; i < 3; i++) {
+        followers[i].watch.on_events = stop_others;
+        follow(&followers[i], &world, 1);
+    }
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(submit(&world), 0);
+    while (world.answered < 10 || world.watch.data)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    close_world(&world);
+}
+
 static void start_nothing(void *arg, struct reeve_task *task)
 {
     (void)arg, (void)task;
@@ -265,6 +459,10 @@ int main(void)
         cmocka_unit_test(test_a_full_queue_says_so_and_never_blocks),
         cmocka_unit_test(test_closing_answers_what_is_queued),
         cmocka_unit_test(test_a_watcher_that_pauses_too_long_is_told_where_events_go_on),
+        cmocka_unit_test(test_an_event_stays_while_another_watch_is_started),
+        cmocka_unit_test(test_watches_share_what_is_read_and_none_misses_anything),
+        cmocka_unit_test(test_each_watch_gets_what_it_wants_of_a_shared_run),
+        cmocka_unit_test(test_watches_end_while_they_are_told),
         cmocka_unit_test(test_a_report_during_the_close_is_dropped),
         cmocka_unit_test(test_only_what_changes_something_is_submitted),
         cmocka_unit_test(test_wrong_options_name_the_field),
