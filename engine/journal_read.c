@@ -14,6 +14,8 @@
 #include "error.h"
 #include "journal_format.h"
 
+#define READ_BYTES JOURNAL_PART_MAX /* at once: a frame at least */
+
 /* A whole frame of a batch that the database does not have. */
 struct found {
     struct frame_header header;
@@ -26,6 +28,9 @@ struct scan {
     uint64_t store;
     struct found *frames;
     size_t count, capacity;
+    struct buffer bytes; /* of a file, or of a part of one, which begins at `offset` */
+    unsigned segment;    /* that it is a part of; 0: of none */
+    uint64_t offset;
     uint64_t term;
     int *files; /* descriptors, by number */
     struct journal_segment *segments;
@@ -146,10 +151,10 @@ static int cannot_read(struct scan *scan, const char *path)
                      "cannot read %s: %s", path, strerror(errno));
 }
 
-static int read_all(int fd, char *bytes, size_t size)
+static int read_all(int fd, char *bytes, size_t size, uint64_t offset)
 {
     for (size_t done = 0; done < size;) {
-        const ssize_t got = pread(fd, bytes + done, size - done, (off_t)done);
+        const ssize_t got = pread(fd, bytes + done, size - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got == 0)
@@ -185,16 +190,14 @@ static int read_segment(struct scan *scan, unsigned number, const char *path, in
                          size);
     if (!scan->options->read_only && settle_on_disk(fd) != 0)
         return cannot_read(scan, path);
-    char *bytes = malloc(size);
-    if (!bytes || read_all(fd, bytes, size) != 0) {
-        free(bytes);
+    buffer_reset(&scan->bytes); /* of all files one after the other */
+    char *bytes = buffer_reserve(&scan->bytes, size);
+    if (!bytes)
+        return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
+    if (read_all(fd, bytes, size, 0) != 0)
         return cannot_read(scan, path);
-    }
-    int r = find_frames(scan, number, bytes, size, &any);
-    if (r == 0)
-        r = check_header(scan, number, path, bytes, size, any);
-    free(bytes);
-    return r;
+    const int r = find_frames(scan, number, bytes, size, &any);
+    return r < 0 ? r : check_header(scan, number, path, bytes, size, any);
 }
 
 static int keep_file(struct scan *scan, unsigned number, int fd)
@@ -285,17 +288,37 @@ static const struct found *next_frame(const struct scan *scan, size_t *at, uint6
     return NULL;
 }
 
+/* A part of a file that begins here: the frames that follow mostly stand behind it. */
+static int read_part(struct scan *scan, unsigned segment, uint64_t from)
+{
+    const uint64_t left = scan->segment_bytes - from, size = left < READ_BYTES ? left : READ_BYTES;
+    buffer_reset(&scan->bytes);
+    scan->segment = 0;
+    char *bytes = buffer_reserve(&scan->bytes, size);
+    if (!bytes)
+        return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
+    if (read_all(scan->files[segment], bytes, size, from) != 0)
+        return error_set(scan->error, REEVE_ERROR_STORE_ACCESS, NULL, "cannot read the journal again: %s",
+                         strerror(errno));
+    scan->bytes.size = size;
+    scan->segment = segment;
+    scan->offset = from;
+    return 0;
+}
+
 static int append_payload(struct scan *scan, const struct found *frame, struct buffer *payload)
 {
-    char *room = buffer_reserve(payload, frame->header.size);
-    if (!room)
-        return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
-    const ssize_t got = pread(scan->files[frame->segment], room, frame->header.size,
-                              (off_t)(frame->offset + sizeof frame->header));
-    if (got != (ssize_t)frame->header.size || frame_checksum(&frame->header, room) != frame->header.checksum)
+    const uint64_t from = frame->offset + sizeof frame->header, end = from + frame->header.size;
+    const bool is_there = frame->segment == scan->segment && from >= scan->offset &&
+                          end <= scan->offset + scan->bytes.size;
+    const int r = is_there ? 0 : read_part(scan, frame->segment, from);
+    if (r < 0)
+        return r;
+    const char *bytes = scan->bytes.data + (from - scan->offset);
+    if (frame_checksum(&frame->header, bytes) != frame->header.checksum)
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL, "the journal changed while it was read");
-    payload->size += frame->header.size;
-    return 0;
+    buffer_append(payload, bytes, frame->header.size);
+    return payload->failed ? error_plain(scan->error, -REEVE_ERROR_NO_MEMORY) : 0;
 }
 
 static void note_place(struct scan *scan, struct journal_end *end, const struct found *frame)
@@ -376,6 +399,7 @@ int journal_scan(const struct journal_options *options, journal_visit visit, voi
     if (r == 0 && scan.newest_durable > end.position.sequence)
         r = refuse_gap(&scan, &end);
     free(scan.frames);
+    buffer_deinit(&scan.bytes);
     for (unsigned number = 1; number <= scan.segment_count; number++)
         close(scan.files[number]);
     free(scan.files);
