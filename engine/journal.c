@@ -57,6 +57,7 @@ struct journal {
     void (*on_settled)(void *arg);
     void *arg;
     pthread_t thread;
+    unsigned filled; /* who makes a segment: the number of one that is whole */
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t work, settled;
@@ -120,16 +121,28 @@ static int write_all(int fd, const void *bytes, size_t size, uint64_t offset)
     return done == (ssize_t)size ? 0 : -1;
 }
 
+/* What a file is; the number of the one behind it, if that is known to be there. */
+static int write_head(const struct journal *journal, int fd, unsigned next)
+{
+    _Alignas(JOURNAL_BLOCK) char block[JOURNAL_BLOCK] = {0};
+    struct segment_header header = {.magic = SEGMENT_MAGIC,
+                                    .version = JOURNAL_VERSION,
+                                    .bytes = journal->segment_bytes,
+                                    .store_id = journal->store_id};
+    struct segment_mark mark = {.magic = SEGMENT_MARK_MAGIC, .next = next};
+    header.checksum = segment_checksum(&header);
+    mark.checksum = mark_checksum(&mark);
+    memcpy(block, &header, sizeof header);
+    if (next)
+        memcpy(block + SEGMENT_MARK_OFFSET, &mark, sizeof mark);
+    return write_all(fd, block, sizeof block, 0) == 0 ? fdatasync(fd) : -1;
+}
+
 /* Every block is written once, so that writing it again only changes data. The header comes last: what has one is
  * complete. */
 static int fill_segment(const struct journal *journal, int fd)
 {
     static const char zeros[FILL_BYTES];
-    char block[JOURNAL_BLOCK] = {0};
-    struct segment_header header = {.magic = SEGMENT_MAGIC,
-                                    .version = JOURNAL_VERSION,
-                                    .bytes = journal->segment_bytes,
-                                    .store_id = journal->store_id};
     for (uint64_t at = 0; at < journal->segment_bytes;) {
         const uint64_t left = journal->segment_bytes - at, size = left < FILL_BYTES ? left : FILL_BYTES;
         if (write_all(fd, zeros, size, at) != 0)
@@ -139,9 +152,7 @@ static int fill_segment(const struct journal *journal, int fd)
     if (fsync(fd) != 0)
         return -1;
     crash_point(CRASH_SEGMENT_FILLED);
-    header.checksum = segment_checksum(&header);
-    memcpy(block, &header, sizeof header);
-    return write_all(fd, block, sizeof block, 0) == 0 ? fsync(fd) : -1;
+    return write_head(journal, fd, 0);
 }
 
 static int sync_directory(const struct journal *journal)
@@ -154,23 +165,46 @@ static int sync_directory(const struct journal *journal)
     return r;
 }
 
-/* Returns its descriptor, or -1 with errno. */
-static int make_segment(struct journal *journal, unsigned number)
+static int fill_file(const struct journal *journal, unsigned number)
 {
     char path[4200];
     name_segment(journal, number, path);
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
-    int opened = -1;
-    if (fill_segment(journal, fd) == 0 && sync_directory(journal) == 0)
-        opened = open_segment(journal, number);
+    const int r = fill_segment(journal, fd) == 0 ? sync_directory(journal) : -1;
     const int error = errno;
     close(fd);
-    if (opened < 0)
+    if (r != 0)
         unlink(path);
     errno = error;
-    return opened;
+    return r;
+}
+
+/* Whether there is a file behind this one. */
+static int mark_segment(struct journal *journal, unsigned number, unsigned next)
+{
+    const int fd = open_segment(journal, number);
+    if (fd < 0)
+        return -1;
+    const int r = write_head(journal, fd, next);
+    const int error = errno;
+    close(fd);
+    errno = error;
+    return r;
+}
+
+/* Returns its descriptor, or -1 with errno. Before anything is in it the one before it knows of it: lost, it is missed.
+ * From then on it stays as it is. */
+static int make_segment(struct journal *journal, unsigned number)
+{
+    if (journal->filled != number && fill_file(journal, number) != 0)
+        return -1;
+    journal->filled = number;
+    if (number > 1 && mark_segment(journal, number - 1, number) != 0)
+        return -1;
+    crash_point(CRASH_SEGMENT_MARKED);
+    return open_segment(journal, number);
 }
 
 /* Under the lock. */
@@ -630,9 +664,21 @@ static int open_segments(struct journal *journal, const struct journal_end *end,
     return 0;
 }
 
+/* Files that were lost after the journal had been closed are not missed later. */
+static int forget_lost(struct journal *journal, const struct journal_end *end, struct reeve_error *ret_error)
+{
+    const unsigned last = journal->segment_count;
+    if (last == 0 || end->marked <= last || mark_segment(journal, last, 0) == 0)
+        return 0;
+    return error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "cannot write " JOURNAL_NAME_FORMAT ": %s",
+                     journal->directory, last, strerror(errno));
+}
+
 static int start(struct journal *journal, const struct journal_end *end, struct reeve_error *ret_error)
 {
     int r = open_segments(journal, end, ret_error);
+    if (r == 0)
+        r = forget_lost(journal, end, ret_error);
     if (r == 0 && journal->next.segment == 0 && move_on(journal) != 0)
         r = error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "%s in %s", journal->failure, journal->directory);
     if (r < 0)

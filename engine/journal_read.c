@@ -34,7 +34,7 @@ struct scan {
     uint64_t term;
     int *files; /* descriptors, by number */
     struct journal_segment *segments;
-    unsigned segment_count;
+    unsigned segment_count, marked; /* the highest file that one before it knows of */
     uint64_t segment_bytes;
     uint64_t newest_durable; /* that any frame knows of */
     struct reeve_error *error;
@@ -55,6 +55,13 @@ uint32_t frame_checksum(const struct frame_header *header, const void *payload)
 uint32_t segment_checksum(const struct segment_header *header)
 {
     struct segment_header copy = *header;
+    copy.checksum = 0;
+    return journal_checksum(UINT32_MAX, &copy, sizeof copy);
+}
+
+uint32_t mark_checksum(const struct segment_mark *mark)
+{
+    struct segment_mark copy = *mark;
     copy.checksum = 0;
     return journal_checksum(UINT32_MAX, &copy, sizeof copy);
 }
@@ -109,6 +116,22 @@ static int find_frames(struct scan *scan, unsigned segment, const char *bytes, u
     return 0;
 }
 
+/* Files up to this number must be there. */
+static unsigned files_expected(const struct scan *scan)
+{
+    const unsigned expected = scan->options->segments_expected;
+    return expected && expected < scan->marked ? scan->marked : expected;
+}
+
+static void read_mark(struct scan *scan, unsigned number, const char *bytes)
+{
+    struct segment_mark mark;
+    memcpy(&mark, bytes + SEGMENT_MARK_OFFSET, sizeof mark);
+    if (memcmp(mark.magic, SEGMENT_MARK_MAGIC, sizeof SEGMENT_MARK_MAGIC) == 0 && mark.next == number + 1 &&
+        mark.checksum == mark_checksum(&mark))
+        scan->marked = mark.next;
+}
+
 static bool is_zero(const char *bytes, size_t size)
 {
     return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
@@ -121,7 +144,7 @@ static int check_header(struct scan *scan, unsigned number, const char *path, co
     memcpy(&header, bytes, sizeof header);
     if (memcmp(header.magic, SEGMENT_MAGIC, sizeof SEGMENT_MAGIC) != 0 ||
         header.checksum != segment_checksum(&header)) {
-        if (!has_frames && is_zero(bytes, sizeof header) && number > scan->options->segments_expected)
+        if (!has_frames && is_zero(bytes, sizeof header) && number > files_expected(scan))
             return 0; /* the process ended while it was made */
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
                          "%s is damaged: it does not begin as a journal does", path);
@@ -142,6 +165,7 @@ static int check_header(struct scan *scan, unsigned number, const char *path, co
                          "%s does not have the size of the other journal files", path);
     scan->segment_bytes = size;
     scan->segments[number].whole = true;
+    read_mark(scan, number, bytes);
     return 0;
 }
 
@@ -183,7 +207,7 @@ static int read_segment(struct scan *scan, unsigned number, const char *path, in
         return cannot_read(scan, path);
     const size_t size = (size_t)status.st_size;
     bool any;
-    if (size < JOURNAL_BLOCK && number > scan->options->segments_expected)
+    if (size < JOURNAL_BLOCK && number > files_expected(scan))
         return 0; /* the process ended while it was made */
     if (size < JOURNAL_BLOCK)
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL, "%s is damaged: it has only %zu bytes", path,
@@ -217,7 +241,7 @@ static int keep_file(struct scan *scan, unsigned number, int fd)
     return 0;
 }
 
-static int refuse_missing(struct scan *scan)
+static int refuse_hole(struct scan *scan)
 {
     return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
                      "%s/journal.%04u is missing: the journal holds what data.mdb does not have yet",
@@ -239,7 +263,7 @@ static int check_last(struct scan *scan, unsigned missing)
             highest = number;
     }
     closedir(directory);
-    return highest > missing ? refuse_missing(scan) : 0;
+    return highest > missing ? refuse_hole(scan) : 0;
 }
 
 static int read_segments(struct scan *scan)
@@ -373,6 +397,15 @@ static int follow(struct scan *scan, journal_visit visit, void *arg, struct jour
     return r < 0 ? r : 0;
 }
 
+static int refuse_missing(struct scan *scan, const struct journal_end *end)
+{
+    return error_set(
+        scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
+        "%s/journal.%04u is missing: what was acknowledged behind batch %llu may be in it; put it back, or "
+        "go on from a snapshot that `reeve check` finds whole",
+        scan->options->directory, scan->segment_count + 1, (unsigned long long)end->position.sequence);
+}
+
 static int refuse_gap(struct scan *scan, const struct journal_end *end)
 {
     return error_set(
@@ -390,12 +423,12 @@ int journal_scan(const struct journal_options *options, journal_visit visit, voi
     memcpy(&scan.store, &options->store_id, sizeof scan.store);
     struct journal_end end = {.position = options->after};
     int r = read_segments(&scan);
-    if (r == 0 && scan.segment_count < options->segments_expected)
-        r = refuse_missing(&scan);
     if (r == 0 && scan.count)
         qsort(scan.frames, scan.count, sizeof *scan.frames, by_order);
     if (r == 0)
         r = follow(&scan, visit, arg, &end);
+    if (r == 0 && scan.segment_count < files_expected(&scan))
+        r = refuse_missing(&scan, &end);
     if (r == 0 && scan.newest_durable > end.position.sequence)
         r = refuse_gap(&scan, &end);
     free(scan.frames);
@@ -411,6 +444,7 @@ int journal_scan(const struct journal_options *options, journal_visit visit, voi
     end.segments = scan.segments;
     end.segment_count = scan.segment_count;
     end.segment_bytes = scan.segment_bytes;
+    end.marked = scan.marked;
     *ret_end = end;
     return 0;
 }

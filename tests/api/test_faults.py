@@ -504,6 +504,7 @@ JOURNAL_DAMAGES = {
     "a frame": (flip_in_frame, "the journal is damaged: batches"),
     "the first file lost": (lambda path: (path / "journal.0001").unlink(), "journal.0001 is missing"),
     "a file in the middle lost": (lambda path: (path / "journal.0002").unlink(), "journal.0002 is missing"),
+    "the newest file lost": (lambda path: max(path.glob("journal.*")).unlink(), "is missing: what was acknowledged behind batch"),
     "all files lost": (lambda path: [file.unlink() for file in path.glob("journal.*")], "journal.0001 is missing"),
     "a file of another store": (another_journal, "is the journal of another store"),
     "a file cut short": (lambda path: os.truncate(path / "journal.0001", 65536), "it has 65536 bytes instead of 262144"),

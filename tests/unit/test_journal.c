@@ -618,8 +618,7 @@ static void test_files_that_are_missing_or_short_are_told(void **state)
         path_of(w, number, path);
         snprintf(kept, sizeof kept, "%s/kept", w->directory);
         assert_int_equal(rename(path, kept), 0);
-        for (w->options.segments_expected = number == 4 ? 4 : 1; w->options.segments_expected <= 4;
-             w->options.segments_expected++)
+        for (w->options.segments_expected = 1; w->options.segments_expected <= 4; w->options.segments_expected++)
             refused(w, -REEVE_ERROR_STORE_DAMAGED, "is missing");
         assert_int_equal(rename(kept, path), 0);
     }
@@ -632,6 +631,55 @@ static void test_files_that_are_missing_or_short_are_told(void **state)
         cut(w, 4, sizes[i]);
         refused(w, -REEVE_ERROR_STORE_DAMAGED, "is damaged");
     }
+}
+
+static void lose(const struct world *w, unsigned number)
+{
+    char path[128];
+    path_of(w, number, path);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* Nobody has counted it: the one before it knows. */
+static void test_the_newest_file_is_missed(void **state)
+{
+    struct world *w = *state;
+    char text[128];
+    open_journal(w);
+    while (stats(w).segments < 4)
+        append(w, 9000);
+    const uint64_t last = w->appended.sequence;
+    w->options.segments_expected = 1;
+    reopen(w, last);
+    close_journal(w);
+    lose(w, 4);
+    snprintf(text, sizeof text, "journal.0004 is missing: what was acknowledged behind batch %d", (int)last - 1);
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, text);
+    w->options.read_only = true;
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, text);
+    w->options.read_only = false;
+    lose(w, 3);
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, "journal.0003 is missing");
+    cut(w, 2, 0);
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, "journal.0002 is damaged");
+}
+
+/* It was closed, and the database has everything: files may be lost, and are not missed later either. */
+static void test_what_was_lost_of_a_closed_journal_is_forgotten(void **state)
+{
+    struct world *w = *state;
+    open_journal(w);
+    while (stats(w).segments < 4)
+        append(w, 9000);
+    close_journal(w);
+    lose(w, 4);
+    w->options.after = (struct journal_position){.sequence = w->appended.sequence, .chain = 7};
+    w->options.segments_expected = 0;
+    open_journal(w);
+    assert_int_equal(stats(w).segments, 3);
+    append(w, 10);
+    w->options.segments_expected = 3;
+    reopen(w, w->appended.sequence);
 }
 
 /* The process ended while a file was made, on a full disk perhaps: the others are enough. */
@@ -779,6 +827,8 @@ int main(void)
         IN_MEMORY(test_a_damaged_head_of_a_file_is_told),
         IN_MEMORY(test_what_is_not_for_us_is_refused),
         IN_MEMORY(test_files_that_are_missing_or_short_are_told),
+        BOTH(test_the_newest_file_is_missed),
+        BOTH(test_what_was_lost_of_a_closed_journal_is_forgotten),
         IN_MEMORY(test_an_unfinished_file_is_no_harm),
         BOTH(test_after_a_failed_write_it_goes_on_behind_what_was_durable),
         BOTH(test_what_failed_does_not_come_back),
