@@ -240,19 +240,36 @@ static uint64_t held_bytes(const struct journal *journal)
     return held + journal->next.offset;
 }
 
-/* Under the lock: a segment to go on in. */
+/* With the lock held, which is let go meanwhile: making one takes a while. 0, or an error number. */
+static int prepare(struct journal *journal)
+{
+    const unsigned number = journal->segment_count + 1;
+    if (number > JOURNAL_SEGMENTS_MAX)
+        return ENFILE;
+    journal->preparing = true;
+    pthread_mutex_unlock(&journal->lock);
+    const int fd = make_segment(journal, number);
+    int error = fd < 0 ? errno : 0;
+    pthread_mutex_lock(&journal->lock);
+    if (fd >= 0 && add_segment(journal, fd) != 0)
+        error = errno;
+    journal->preparing = false;
+    pthread_cond_broadcast(&journal->settled);
+    return error;
+}
+
+/* With the lock held, which may be let go meanwhile: a segment to go on in. */
 static int move_on(struct journal *journal)
 {
-    while (journal->preparing && free_segment(journal) == 0)
-        pthread_cond_wait(&journal->settled, &journal->lock);
-    unsigned number = free_segment(journal);
-    if (number == 0) {
-        errno = ENFILE;
-        const int fd = journal->segment_count < JOURNAL_SEGMENTS_MAX ? make_segment(journal, journal->segment_count + 1)
-                                                                     : -1;
-        if (fd < 0 || add_segment(journal, fd) != 0)
-            return failed_with(journal, "the journal cannot have another file", errno);
-        number = journal->segment_count;
+    unsigned number;
+    while ((number = free_segment(journal)) == 0) {
+        if (journal->preparing) {
+            pthread_cond_wait(&journal->settled, &journal->lock);
+            continue;
+        }
+        const int error = prepare(journal);
+        if (error && free_segment(journal) == 0)
+            return failed_with(journal, "the journal cannot have another file", error);
     }
     journal->next.segment = number;
     journal->next.offset = JOURNAL_BLOCK;
@@ -591,24 +608,14 @@ bool journal_has_room(struct journal *journal)
     return room;
 }
 
-/* Making one takes a while: not under the lock. Whoever appends and needs one waits for it. */
+/* Whoever appends and needs one waits for it. */
 void journal_prepare(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
-    const unsigned number = journal->segment_count + 1;
-    const bool wanted = !journal->failed && !journal->preparing && free_segment(journal) == 0 &&
-                        number <= JOURNAL_SEGMENTS_MAX && journal->next.offset > journal->segment_bytes / 2 &&
-                        journal->segment_count * journal->segment_bytes < journal->max_bytes;
-    if (wanted) {
-        journal->preparing = true;
-        pthread_mutex_unlock(&journal->lock);
-        const int fd = make_segment(journal, number);
-        pthread_mutex_lock(&journal->lock);
-        if (fd >= 0)
-            add_segment(journal, fd);
-        journal->preparing = false;
-        pthread_cond_broadcast(&journal->settled);
-    }
+    if (!journal->failed && !journal->preparing && free_segment(journal) == 0 &&
+        journal->next.offset > journal->segment_bytes / 2 &&
+        journal->segment_count * journal->segment_bytes < journal->max_bytes)
+        prepare(journal);
     pthread_mutex_unlock(&journal->lock);
 }
 
@@ -679,8 +686,10 @@ static int start(struct journal *journal, const struct journal_end *end, struct 
     int r = open_segments(journal, end, ret_error);
     if (r == 0)
         r = forget_lost(journal, end, ret_error);
+    pthread_mutex_lock(&journal->lock);
     if (r == 0 && journal->next.segment == 0 && move_on(journal) != 0)
         r = error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "%s in %s", journal->failure, journal->directory);
+    pthread_mutex_unlock(&journal->lock);
     if (r < 0)
         return r;
     journal->durable = journal->next;

@@ -385,6 +385,37 @@ static void test_files_are_made_while_batches_are_appended(void **state)
     reopen(w, 300);
 }
 
+static void *append_much(void *arg)
+{
+    assert_int_equal(try_append(arg, 300000, false), 0);
+    return NULL;
+}
+
+/* Who appends may have to wait for a file, others do not wait for him. */
+static void test_while_a_file_is_made_nobody_else_waits(void **state)
+{
+    struct world *w = *state;
+    struct journal_position durable;
+    pthread_t thread;
+    open_journal(w);
+    append(w, 1000);
+    sem_init(&is_writing, 0, 0);
+    sem_init(&may_write, 0, 0);
+    atomic_store(&is_held, true);
+    assert_int_equal(pthread_create(&thread, NULL, append_much, w), 0);
+    sem_wait(&is_writing);
+    assert_int_equal(journal_durable(w->journal, &durable), 0);
+    assert_int_equal(durable.sequence, 1);
+    assert_true(journal_has_room(w->journal));
+    journal_release(w->journal, 1);
+    journal_prepare(w->journal);
+    assert_int_equal(stats(w).segments, 1);
+    sem_post(&may_write);
+    pthread_join(thread, NULL);
+    journal_wait(w->journal);
+    reopen(w, 2);
+}
+
 /* ---- What a power failure leaves ---- */
 
 /* The last frame is there up to some byte, with what was in its place before behind it. */
@@ -818,6 +849,7 @@ int main(void)
         IN_MEMORY(test_one_file_never_is_too_much),
         BOTH(test_batches_may_be_larger_than_a_segment),
         BOTH(test_files_are_made_while_batches_are_appended),
+        IN_MEMORY(test_while_a_file_is_made_nobody_else_waits),
         IN_MEMORY(test_a_torn_frame_is_dropped),
         IN_MEMORY(test_a_torn_frame_over_older_ones_is_dropped),
         IN_MEMORY(test_sectors_of_the_last_write_come_in_any_order),
