@@ -69,6 +69,7 @@ struct journal {
     bool busy;      /* somebody is writing what is in `flushing` */
     bool putting;   /* `filling` ends with part of a batch */
     bool preparing; /* somebody makes the segment behind the last */
+    bool starved;   /* the last one who tried could not */
     bool stopping, failed;
     char failure[256];
     struct journal_stats stats;
@@ -254,6 +255,7 @@ static int prepare(struct journal *journal)
     if (fd >= 0 && add_segment(journal, fd) != 0)
         error = errno;
     journal->preparing = false;
+    journal->starved = error != 0;
     pthread_cond_broadcast(&journal->settled);
     return error;
 }
@@ -628,6 +630,7 @@ void journal_get_stats(struct journal *journal, struct journal_stats *ret_stats)
     ret_stats->max_bytes = journal->max_bytes;
     ret_stats->segments = journal->segment_count;
     ret_stats->direct = journal->direct;
+    ret_stats->starved = journal->starved && journal->segment_count > 1 && free_segment(journal) == 0;
     pthread_mutex_unlock(&journal->lock);
 }
 

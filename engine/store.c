@@ -113,7 +113,7 @@ static void freeze_when_due(struct store *store)
     const bool is_old = !store->single_threaded && store->active_since_ms &&
                         clock_mono_ns() / 1000000 - store->active_since_ms >= store->checkpoint_ms;
     if (is_old || atomic_load(&store->active->bytes) >= store->table_max_bytes / 2 ||
-        journal.held_bytes >= journal.max_bytes / 2)
+        journal.held_bytes >= journal.max_bytes / 2 || journal.starved)
         store_freeze(store);
 }
 
@@ -475,6 +475,9 @@ int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
     }
     if (r < 0) {
         store_abort(store);
+        pthread_mutex_lock(&store->lock);
+        freeze_when_due(store); /* for want of a file, perhaps */
+        pthread_mutex_unlock(&store->lock);
         return r;
     }
     if (store->payload.size) {

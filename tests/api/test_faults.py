@@ -231,6 +231,22 @@ def test_a_journal_that_cannot_have_another_file_refuses_until_it_can(site, rule
     s.assert_kept()
 
 
+def test_a_journal_that_cannot_have_another_file_uses_those_it_has(site):
+    """A checkpoint is started that nothing else would start for a day."""
+    s = site("--journal-segment-bytes", "262144", "--checkpoint-ms", "86400000", provisioner=NEVER)
+    while s.rpc.call("stats")["journalFileBytes"] < 2 * 262144:
+        s.create()
+    assert s.rpc.call("stats")["checkpoints"] == 0
+    s.spoil("pwrite ENOSPC 0 0 journal\n")
+    assert "No space left" in s.create_until_refused()
+    while s.rpc.call("stats")["journalBytes"] < 6 * 262144:
+        s.create_some()
+    stats = s.rpc.call("stats")
+    assert stats["journalFileBytes"] == 2 * 262144 and stats["checkpoints"] >= 2 and stats["checkpointFailures"] == 0
+    s.assert_reads()
+    s.assert_kept()
+
+
 def test_a_map_that_cannot_grow_is_as_large_as_before(site):
     s = site(*SMALL, provisioner=NEVER)
     s.spoil("mmap ENOMEM 0 1 data.mdb\n")  # the larger one; the one of before is had again
