@@ -554,8 +554,9 @@ static void roll_back(struct store *store, const struct journal_position *durabl
     store->sealed_count = 0;
     store->position = *durable;
     forget_hints(store);
-    store->recovering = true;
     journal_failure(store->journal, store->failure);
+    /* At once: before anybody is told that it has not happened it should not be on disk any more. */
+    store->recovering = journal_reopen(store->journal) < 0;
     pthread_mutex_lock(&store->lock);
     if (store->frozen && store->frozen->last_sequence > durable->sequence) {
         store->frozen->last_sequence = durable->sequence;
@@ -586,6 +587,11 @@ int store_settle(struct store *store, uint64_t *ret_sequence)
         roll_back(store, &durable);
     *ret_sequence = durable.sequence;
     return r;
+}
+
+bool store_is_in_doubt(const struct store *store)
+{
+    return store->recovering;
 }
 
 void store_wait(struct store *store)
