@@ -2,7 +2,6 @@
 #undef _FORTIFY_SOURCE /* open() is ours */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -22,6 +21,7 @@
 #include <cmocka.h>
 
 #include "journal_format.h"
+#include "tests/lib/directory.h"
 
 #define SEGMENT_BYTES (UINT64_C(128) << 10)
 #define BATCHES_MAX 2048
@@ -29,7 +29,7 @@
 #define SECTOR 512
 
 struct world {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     struct journal *journal;
     struct journal_options options;
     struct journal_position appended, durable;
@@ -81,8 +81,7 @@ static void open_world(struct world *w, const char *parent, bool buffered)
 {
     is_buffered = buffered;
     *w = (struct world){.options = {.segment_bytes = SEGMENT_BYTES, .max_bytes = 8 * SEGMENT_BYTES}};
-    snprintf(w->directory, sizeof w->directory, "%s/reeve-test-XXXXXX", parent);
-    assert_non_null(mkdtemp(w->directory));
+    directory_make(parent, w->directory);
     memset(&w->options.store_id, 0x5a, sizeof w->options.store_id);
     w->options.directory = w->directory;
     w->options.on_settled = on_settled;
@@ -106,18 +105,12 @@ static int setup_on_disk(void **state)
     return 0;
 }
 
-static int remove_path(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     struct world *w = *state;
     journal_close(w->journal);
     pthread_mutex_destroy(&w->lock);
-    nftw(w->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(w->directory);
     return 0;
 }
 

@@ -1,7 +1,6 @@
 /* Tables in memory against a model that is as simple as it can be, and the levels of the store as one: at random, over
  * checkpoints and openings, and with readers beside the writer. */
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +19,7 @@
 #include "base/bytes.h"
 #include "memtable.h"
 #include "store.h"
+#include "tests/lib/directory.h"
 
 static uint64_t seed;
 
@@ -275,7 +275,7 @@ static void test_what_has_grown_much_is_not_used_again(void **state)
 /* ---- The store ---- */
 
 struct world {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     struct store_options options;
     struct store *store;
     uint64_t values[KEYS], sealed[KEYS]; /* 0: none */
@@ -298,24 +298,17 @@ static int setup(void **state)
                                        .journal_segment_bytes = 256 << 10,
                                        .journal_max_bytes = 1 << 20,
                                        .table_max_bytes = 64 << 10}};
-    strcpy(world.directory, "/dev/shm/reeve-test-XXXXXX");
-    assert_non_null(mkdtemp(world.directory));
+    directory_make("/dev/shm", world.directory);
     world.options.directory = world.directory;
     *state = &world;
     return 0;
-}
-
-static int remove_path(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
 }
 
 static int teardown(void **state)
 {
     struct world *w = *state;
     store_close(w->store);
-    nftw(w->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(w->directory);
     return 0;
 }
 
@@ -563,7 +556,7 @@ static void *copy_on(void *arg)
         snprintf(path, sizeof path, "%s/copy", beside->world->directory);
         if (store_copy(beside->world->store, path, &error) < 0 || !is_good_store(path))
             atomic_fetch_add(&beside->bad, 1);
-        nftw(path, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+        directory_remove(path);
         atomic_fetch_add(&beside->rounds, 1);
     }
     return NULL;
