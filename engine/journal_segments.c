@@ -132,9 +132,11 @@ static int make_segment(struct segments *segments, unsigned number)
     if (segments->filled != number && fill_file(segments, number) != 0)
         return -1;
     segments->filled = number;
-    if (number > 1 && mark_segment(segments, number - 1, number) != 0)
-        return -1;
-    crash_point(CRASH_SEGMENT_MARKED);
+    if (number > 1) {
+        if (mark_segment(segments, number - 1, number) != 0)
+            return -1;
+        crash_point(CRASH_SEGMENT_MARKED);
+    }
     return open_segment(segments, number);
 }
 
