@@ -204,7 +204,7 @@ $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a 
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(BENCH_PACKAGES)) $(FRONTEND_LIBS)
 
-$(OUT)/sim: $(call object,$(SIM_SOURCES)) $(OUT)/libreeve.a
+$(OUT)/sim: $(call object,$(SIM_SOURCES) tests/lib/directory.c) $(OUT)/libreeve.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
 

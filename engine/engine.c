@@ -156,15 +156,17 @@ static void refuse_all(struct batch *batch, struct reeve_request *requests, cons
         requests->internal.result = result ? result : &out_of_memory;
 }
 
-/* It has not happened: who asked is told, and what provisioners have reported comes again. */
-static void batch_failed(struct reeve_engine *engine, struct batch *batch, int r)
+/* It has not happened: who asked is told, and what provisioners have reported comes again. `in_doubt`: unless the
+ * process ends before the store can write again. */
+static void batch_failed(struct reeve_engine *engine, struct batch *batch, int r, bool in_doubt)
 {
     struct reeve_error error;
     const char *reason = store_failure(engine->store);
     if (r == -REEVE_ERROR_NO_MEMORY)
         error_plain(&error, r);
     else
-        error_set(&error, REEVE_ERROR_UNAVAILABLE, NULL, "nothing was changed: %s",
+        error_set(&error, REEVE_ERROR_UNAVAILABLE, NULL, "%s: %s",
+                  in_doubt ? "it is not known whether this was done" : "nothing was changed",
                   reason[0] ? reason : reeve_error_text(r));
     if (!engine->failing)
         core_log(&engine->core, REEVE_LOG_ERROR, "writes are refused until the store can write again: %s",
@@ -297,9 +299,9 @@ static struct batch *take_unsettled(struct reeve_engine *engine)
     return batch;
 }
 
-static void refuse_batch(struct reeve_engine *engine, struct batch *batch, int r)
+static void refuse_batch(struct reeve_engine *engine, struct batch *batch, int r, bool in_doubt)
 {
-    batch_failed(engine, batch, r);
+    batch_failed(engine, batch, r, in_doubt);
     publish_stats(engine);
     clients_deliver(engine, batch, batch->items.requests);
     clients_wake(engine);
@@ -318,7 +320,7 @@ static void settle(struct reeve_engine *engine)
     if (r < 0) {
         core_roll_back(&engine->core);
         while (engine->unsettled_first)
-            refuse_batch(engine, take_unsettled(engine), r);
+            refuse_batch(engine, take_unsettled(engine), r, store_is_in_doubt(engine->store));
     }
     publish_stats(engine); /* with what was started */
     set_timer(engine);
@@ -345,7 +347,7 @@ static void run_batch(struct reeve_engine *engine)
     if (r < 0) {
         settle_all(engine); /* in order: what was sealed before may still come about */
         core_roll_back(&engine->core);
-        refuse_batch(engine, batch, r);
+        refuse_batch(engine, batch, r, false);
         set_timer(engine);
         return;
     }

@@ -2,27 +2,18 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/crash.h"
 #include "error.h"
-#include "journal_format.h"
+#include "journal_segments.h"
 
 #define PART_WORTH (UINT64_C(64) << 10) /* room for less of a batch is left as it is */
-#define FILL_BYTES (UINT64_C(1) << 20)  /* written at once into a new segment */
-
-struct segment {
-    int fd;                 /* -1: not open */
-    uint64_t last_sequence; /* newest batch with a frame in it; 0: may be used again */
-};
 
 /* Where the next frame goes, and what it follows. */
 struct place {
@@ -49,25 +40,20 @@ struct writing {
 };
 
 struct journal {
-    char *directory;
-    struct reeve_uuid store_id;
-    uint64_t store, segment_bytes, max_bytes;
+    uint64_t store, max_bytes;
     bool read_only, threaded;
-    atomic_bool direct; /* until a file turns out not to take it */
     void (*on_settled)(void *arg);
     void *arg;
     pthread_t thread;
+    struct segments segments;
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t work, settled;
-    struct segment *segments; /* by number; [0] is not used */
-    unsigned segment_count;
     struct place next, durable;
     uint64_t term;
     struct writing filling, flushing;
-    bool busy;      /* somebody is writing what is in `flushing` */
-    bool putting;   /* `filling` ends with part of a batch */
-    bool preparing; /* somebody makes the segment behind the last */
+    bool busy;    /* somebody is writing what is in `flushing` */
+    bool putting; /* `filling` ends with part of a batch */
     bool stopping, failed;
     char failure[256];
     struct journal_stats stats;
@@ -79,148 +65,13 @@ static int failed_with(struct journal *journal, const char *what, int error)
     return error == ENOMEM ? -REEVE_ERROR_NO_MEMORY : -REEVE_ERROR_UNAVAILABLE;
 }
 
-static void name_segment(const struct journal *journal, unsigned number, char ret_path[4200])
-{
-    snprintf(ret_path, 4200, JOURNAL_NAME_FORMAT, journal->directory, number);
-}
-
-/* ---- Segments ---- */
-
-/* Past the page cache where the file system can do that: then a failed write leaves nothing in it that is not on disk.
- */
-static int open_segment(struct journal *journal, unsigned number)
-{
-    char path[4200];
-    name_segment(journal, number, path);
-    int fd = -1;
-    if (journal->direct)
-        fd = open(path, O_RDWR | O_DIRECT | O_DSYNC | O_CLOEXEC);
-    if (fd < 0 && (!journal->direct || errno == EINVAL)) {
-        journal->direct = false;
-        fd = open(path, O_RDWR | O_CLOEXEC);
-    }
-    return fd;
-}
-
-/* A write that is cut short is one that fails; most often the disk is full. */
-static int why_short(int fd)
-{
-    struct statvfs disk;
-    return fstatvfs(fd, &disk) == 0 && disk.f_bavail == 0 ? ENOSPC : EIO;
-}
-
-static int write_all(int fd, const void *bytes, size_t size, uint64_t offset)
-{
-    ssize_t done;
-    do
-        done = pwrite(fd, bytes, size, (off_t)offset);
-    while (done < 0 && errno == EINTR);
-    if (done >= 0 && (size_t)done != size)
-        errno = why_short(fd);
-    return done == (ssize_t)size ? 0 : -1;
-}
-
-/* Every block is written once, so that writing it again only changes data. The header comes last: what has one is
- * complete. */
-static int fill_segment(const struct journal *journal, int fd)
-{
-    static const char zeros[FILL_BYTES];
-    char block[JOURNAL_BLOCK] = {0};
-    struct segment_header header = {.magic = SEGMENT_MAGIC,
-                                    .version = JOURNAL_VERSION,
-                                    .bytes = journal->segment_bytes,
-                                    .store_id = journal->store_id};
-    for (uint64_t at = 0; at < journal->segment_bytes;) {
-        const uint64_t left = journal->segment_bytes - at, size = left < FILL_BYTES ? left : FILL_BYTES;
-        if (write_all(fd, zeros, size, at) != 0)
-            return -1;
-        at += size;
-    }
-    if (fsync(fd) != 0)
-        return -1;
-    crash_point(CRASH_SEGMENT_FILLED);
-    header.checksum = segment_checksum(&header);
-    memcpy(block, &header, sizeof header);
-    return write_all(fd, block, sizeof block, 0) == 0 ? fsync(fd) : -1;
-}
-
-static int sync_directory(const struct journal *journal)
-{
-    const int fd = open(journal->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    const int r = fsync(fd);
-    close(fd);
-    return r;
-}
-
-/* Returns its descriptor, or -1 with errno. */
-static int make_segment(struct journal *journal, unsigned number)
-{
-    char path[4200];
-    name_segment(journal, number, path);
-    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return -1;
-    int opened = -1;
-    if (fill_segment(journal, fd) == 0 && sync_directory(journal) == 0)
-        opened = open_segment(journal, number);
-    const int error = errno;
-    close(fd);
-    if (opened < 0)
-        unlink(path);
-    errno = error;
-    return opened;
-}
-
-/* Under the lock. */
-static int add_segment(struct journal *journal, int fd)
-{
-    struct segment *larger = realloc(journal->segments, (journal->segment_count + 2) * sizeof *larger);
-    if (!larger) {
-        close(fd);
-        errno = ENOMEM;
-        return -1;
-    }
-    journal->segments = larger;
-    journal->segments[++journal->segment_count] = (struct segment){.fd = fd};
-    return 0;
-}
-
-static unsigned free_segment(const struct journal *journal)
-{
-    for (unsigned number = 1; number <= journal->segment_count; number++) {
-        if (journal->segments[number].last_sequence == 0 && number != journal->next.segment)
-            return number;
-    }
-    return 0;
-}
-
-static uint64_t held_bytes(const struct journal *journal)
-{
-    uint64_t held = 0;
-    for (unsigned number = 1; number <= journal->segment_count; number++) {
-        if (journal->segments[number].last_sequence && number != journal->next.segment)
-            held += journal->segment_bytes;
-    }
-    return held + journal->next.offset;
-}
-
-/* Under the lock: a segment to go on in. */
+/* With the lock held, which may be let go meanwhile: the next frame goes into another segment. */
 static int move_on(struct journal *journal)
 {
-    while (journal->preparing && free_segment(journal) == 0)
-        pthread_cond_wait(&journal->settled, &journal->lock);
-    unsigned number = free_segment(journal);
-    if (number == 0) {
-        errno = ENFILE;
-        const int fd = journal->segment_count < JOURNAL_SEGMENTS_MAX ? make_segment(journal, journal->segment_count + 1)
-                                                                     : -1;
-        if (fd < 0 || add_segment(journal, fd) != 0)
-            return failed_with(journal, "the journal cannot have another file", errno);
-        number = journal->segment_count;
-    }
-    journal->next.segment = number;
+    const int error = segments_move_on(&journal->segments);
+    if (error)
+        return failed_with(journal, "the journal cannot have another file", error);
+    journal->next.segment = journal->segments.current;
     journal->next.offset = JOURNAL_BLOCK;
     return 0;
 }
@@ -290,14 +141,14 @@ static int put_frame(struct journal *journal, const char *payload, size_t size, 
     writing->size += blocks;
     next->offset += blocks;
     next->position.chain = header.checksum;
-    journal->segments[next->segment].last_sequence = header.sequence;
+    journal->segments.items[next->segment].last_sequence = header.sequence;
     return 0;
 }
 
 /* How much of what is left goes into the next frame; SIZE_MAX: it belongs into another segment. */
 static size_t next_part(struct journal *journal, size_t left)
 {
-    const uint64_t end = journal->segment_bytes, at = journal->next.offset;
+    const uint64_t end = journal->segments.bytes, at = journal->next.offset;
     const uint64_t room = journal->next.segment && end > at + sizeof(struct frame_header)
                               ? end - at - sizeof(struct frame_header)
                               : 0;
@@ -310,11 +161,7 @@ static size_t next_part(struct journal *journal, size_t left)
 /* What was appended behind a place is not there. */
 static void forget_behind(struct journal *journal, const struct place *place)
 {
-    for (unsigned number = 1; number <= journal->segment_count; number++) {
-        struct segment *segment = &journal->segments[number];
-        if (segment->last_sequence > place->position.sequence)
-            segment->last_sequence = number == place->segment ? place->position.sequence : 0;
-    }
+    segments_forget_behind(&journal->segments, place->position.sequence, place->segment);
     journal->next = *place;
 }
 
@@ -361,11 +208,11 @@ static int put_batch(struct journal *journal, const char *payload, size_t size)
 static int flush_extent(const struct journal *journal, const struct writing *writing, size_t at, int fd)
 {
     const struct extent *extent = &writing->extents[at];
-    if (write_all(fd, writing->bytes + extent->from, extent->size, extent->offset) != 0)
+    if (segment_write(fd, writing->bytes + extent->from, extent->size, extent->offset) != 0)
         return -1;
     crash_point(CRASH_JOURNAL_WRITTEN);
     const bool more = at + 1 < writing->count && writing->extents[at + 1].segment == extent->segment;
-    return journal->direct || more ? 0 : fdatasync(fd);
+    return journal->segments.direct || more ? 0 : fdatasync(fd);
 }
 
 /* With `busy` set and the lock held, which is let go meanwhile. */
@@ -374,7 +221,7 @@ static void flush(struct journal *journal)
     struct writing *writing = &journal->flushing;
     int error = 0;
     for (size_t at = 0; at < writing->count && error == 0; at++) {
-        const int fd = journal->segments[writing->extents[at].segment].fd;
+        const int fd = journal->segments.items[writing->extents[at].segment].fd;
         pthread_mutex_unlock(&journal->lock);
         if (flush_extent(journal, writing, at, fd) != 0)
             error = errno;
@@ -485,31 +332,18 @@ void journal_failure(struct journal *journal, char ret_text[256])
 
 /* ---- After a failure ---- */
 
-static int open_again(struct journal *journal)
-{
-    for (unsigned number = 1; number <= journal->segment_count; number++) {
-        struct segment *segment = &journal->segments[number];
-        if (segment->fd >= 0)
-            close(segment->fd);
-        segment->fd = open_segment(journal, number);
-        if (segment->fd < 0)
-            return failed_with(journal, "the journal cannot be opened again", errno);
-    }
-    return 0;
-}
-
 /* The first frame behind the last durable one may be on disk although its write failed, and would be found when the
  * next batch is not: it stands at the next place, or is the first of a file. What comes behind it follows nothing. */
 static int void_failed(struct journal *journal)
 {
     static const _Alignas(JOURNAL_BLOCK) char zeros[JOURNAL_BLOCK];
     const struct place *durable = &journal->durable;
-    for (unsigned number = 1; number <= journal->segment_count; number++) {
-        const struct segment *segment = &journal->segments[number];
+    for (unsigned number = 1; number <= journal->segments.count; number++) {
+        const struct segment *segment = &journal->segments.items[number];
         const bool is_next = number == durable->segment;
-        if (is_next ? durable->offset >= journal->segment_bytes : segment->last_sequence <= durable->position.sequence)
+        if (is_next ? durable->offset >= journal->segments.bytes : segment->last_sequence <= durable->position.sequence)
             continue;
-        if (write_all(segment->fd, zeros, sizeof zeros, is_next ? durable->offset : JOURNAL_BLOCK) != 0 ||
+        if (segment_write(segment->fd, zeros, sizeof zeros, is_next ? durable->offset : JOURNAL_BLOCK) != 0 ||
             fdatasync(segment->fd) != 0)
             return failed_with(journal, "the journal cannot be written", errno);
     }
@@ -522,7 +356,8 @@ int journal_reopen(struct journal *journal)
     pthread_mutex_lock(&journal->lock);
     while (journal->busy)
         pthread_cond_wait(&journal->settled, &journal->lock);
-    int r = journal->failed ? open_again(journal) : 0;
+    const int error = journal->failed ? segments_open_again(&journal->segments) : 0;
+    int r = error ? failed_with(journal, "the journal cannot be opened again", error) : 0;
     if (journal->failed && r == 0)
         r = void_failed(journal);
     if (journal->failed && r == 0) {
@@ -541,12 +376,14 @@ int journal_reopen(struct journal *journal)
 void journal_release(struct journal *journal, uint64_t sequence)
 {
     pthread_mutex_lock(&journal->lock);
-    for (unsigned number = 1; number <= journal->segment_count; number++) {
-        if (number != journal->next.segment && number != journal->durable.segment &&
-            journal->segments[number].last_sequence <= sequence)
-            journal->segments[number].last_sequence = 0;
-    }
+    segments_release(&journal->segments, sequence, journal->durable.segment);
     pthread_mutex_unlock(&journal->lock);
+}
+
+/* Of the one that is written to, what has been. */
+static uint64_t held_bytes(const struct journal *journal)
+{
+    return segments_held_bytes(&journal->segments) + journal->next.offset;
 }
 
 bool journal_has_room(struct journal *journal)
@@ -557,24 +394,14 @@ bool journal_has_room(struct journal *journal)
     return room;
 }
 
-/* Making one takes a while: not under the lock. Whoever appends and needs one waits for it. */
+/* Whoever appends and needs one waits for it. */
 void journal_prepare(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
-    const unsigned number = journal->segment_count + 1;
-    const bool wanted = !journal->failed && !journal->preparing && free_segment(journal) == 0 &&
-                        number <= JOURNAL_SEGMENTS_MAX && journal->next.offset > journal->segment_bytes / 2 &&
-                        journal->segment_count * journal->segment_bytes < journal->max_bytes;
-    if (wanted) {
-        journal->preparing = true;
-        pthread_mutex_unlock(&journal->lock);
-        const int fd = make_segment(journal, number);
-        pthread_mutex_lock(&journal->lock);
-        if (fd >= 0)
-            add_segment(journal, fd);
-        journal->preparing = false;
-        pthread_cond_broadcast(&journal->settled);
-    }
+    const struct segments *segments = &journal->segments;
+    if (!journal->failed && !segments->preparing && !segments_have_free(segments) &&
+        journal->next.offset > segments->bytes / 2 && segments->count * segments->bytes < journal->max_bytes)
+        segments_prepare(&journal->segments);
     pthread_mutex_unlock(&journal->lock);
 }
 
@@ -583,10 +410,11 @@ void journal_get_stats(struct journal *journal, struct journal_stats *ret_stats)
     pthread_mutex_lock(&journal->lock);
     *ret_stats = journal->stats;
     ret_stats->held_bytes = held_bytes(journal);
-    ret_stats->file_bytes = journal->segment_count * journal->segment_bytes;
+    ret_stats->file_bytes = journal->segments.count * journal->segments.bytes;
     ret_stats->max_bytes = journal->max_bytes;
-    ret_stats->segments = journal->segment_count;
-    ret_stats->direct = journal->direct;
+    ret_stats->segments = journal->segments.count;
+    ret_stats->direct = journal->segments.direct;
+    ret_stats->starved = segments_are_starved(&journal->segments);
     pthread_mutex_unlock(&journal->lock);
 }
 
@@ -594,47 +422,27 @@ void journal_get_stats(struct journal *journal, struct journal_stats *ret_stats)
 
 static void take_end(struct journal *journal, const struct journal_end *end)
 {
+    struct segments *segments = &journal->segments;
     journal->next = (struct place){.segment = end->segment, .offset = end->offset, .position = end->position};
     journal->durable = journal->next;
     journal->term = end->term + 1;
     if (end->segment_bytes)
-        journal->segment_bytes = end->segment_bytes; /* as it was made */
-    if (journal->segment_bytes < JOURNAL_SEGMENT_BYTES_MIN)
-        journal->segment_bytes = JOURNAL_SEGMENT_BYTES_MIN;
+        segments->bytes = end->segment_bytes; /* as it was made */
+    if (segments->bytes < JOURNAL_SEGMENT_BYTES_MIN)
+        segments->bytes = JOURNAL_SEGMENT_BYTES_MIN;
     /* One file is written to, and is not released before another one is. */
-    if (journal->max_bytes < 2 * journal->segment_bytes)
-        journal->max_bytes = 2 * journal->segment_bytes;
-}
-
-/* What has no header yet is made again; not the last one, which may do without the room on disk. */
-static int open_segments(struct journal *journal, const struct journal_end *end, struct reeve_error *ret_error)
-{
-    journal->segments = calloc((size_t)end->segment_count + 1, sizeof *journal->segments);
-    if (!journal->segments)
-        return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
-    for (unsigned number = 1; number <= end->segment_count; number++) {
-        char path[4200];
-        name_segment(journal, number, path);
-        const struct journal_segment *segment = &end->segments[number];
-        if (!segment->whole && number == end->segment_count && number > 1)
-            return unlink(path) == 0 ? 0
-                                     : error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "cannot remove %s: %s",
-                                                 path, strerror(errno));
-        const int fd = segment->whole ? open_segment(journal, number) : make_segment(journal, number);
-        if (fd < 0)
-            return error_set(ret_error, errno == ENOMEM ? REEVE_ERROR_NO_MEMORY : REEVE_ERROR_STORE_ACCESS, NULL,
-                             "cannot open %s: %s", path, strerror(errno));
-        journal->segments[number] = (struct segment){.fd = fd, .last_sequence = segment->last_sequence};
-        journal->segment_count = number;
-    }
-    return 0;
+    if (journal->max_bytes < 2 * segments->bytes)
+        journal->max_bytes = 2 * segments->bytes;
 }
 
 static int start(struct journal *journal, const struct journal_end *end, struct reeve_error *ret_error)
 {
-    int r = open_segments(journal, end, ret_error);
+    int r = segments_open(&journal->segments, end, ret_error);
+    pthread_mutex_lock(&journal->lock);
     if (r == 0 && journal->next.segment == 0 && move_on(journal) != 0)
-        r = error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "%s in %s", journal->failure, journal->directory);
+        r = error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "%s in %s", journal->failure,
+                      journal->segments.directory);
+    pthread_mutex_unlock(&journal->lock);
     if (r < 0)
         return r;
     journal->durable = journal->next;
@@ -645,6 +453,33 @@ static int start(struct journal *journal, const struct journal_end *end, struct 
     return 0;
 }
 
+static struct journal *new_journal(const struct journal_options *options)
+{
+    struct journal *journal = calloc(1, sizeof *journal);
+    char *directory = strdup(options->directory);
+    if (!journal || !directory) {
+        free(journal);
+        free(directory);
+        return NULL;
+    }
+    pthread_mutex_init(&journal->lock, NULL);
+    pthread_cond_init(&journal->work, NULL);
+    pthread_cond_init(&journal->settled, NULL);
+    memcpy(&journal->store, &options->store_id, sizeof journal->store);
+    journal->max_bytes = options->max_bytes;
+    journal->read_only = options->read_only;
+    journal->threaded = options->threaded && !options->read_only;
+    journal->on_settled = options->on_settled;
+    journal->arg = options->arg;
+    journal->segments = (struct segments){.directory = directory,
+                                          .store_id = options->store_id,
+                                          .bytes = journal_blocks(options->segment_bytes),
+                                          .direct = true,
+                                          .lock = &journal->lock,
+                                          .changed = &journal->settled};
+    return journal;
+}
+
 int journal_open(const struct journal_options *options, journal_visit visit, void *arg, struct journal **ret_journal,
                  struct reeve_error *ret_error)
 {
@@ -653,25 +488,10 @@ int journal_open(const struct journal_options *options, journal_visit visit, voi
     int r = journal_scan(options, visit, arg, &end, ret_error);
     if (r < 0)
         return r;
-    struct journal *journal = calloc(1, sizeof *journal);
-    if (journal) {
-        pthread_mutex_init(&journal->lock, NULL);
-        pthread_cond_init(&journal->work, NULL);
-        pthread_cond_init(&journal->settled, NULL);
-        journal->directory = strdup(options->directory);
-    }
-    if (!journal || !journal->directory) {
+    struct journal *journal = new_journal(options);
+    if (!journal) {
         r = error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
     } else {
-        journal->store_id = options->store_id;
-        memcpy(&journal->store, &options->store_id, sizeof journal->store);
-        journal->segment_bytes = journal_blocks(options->segment_bytes);
-        journal->max_bytes = options->max_bytes;
-        journal->read_only = options->read_only;
-        journal->threaded = options->threaded && !options->read_only;
-        journal->direct = true;
-        journal->on_settled = options->on_settled;
-        journal->arg = options->arg;
         take_end(journal, &end);
         r = options->read_only ? 0 : start(journal, &end, ret_error);
         if (r < 0)
@@ -698,11 +518,7 @@ void journal_close(struct journal *journal)
         pthread_mutex_unlock(&journal->lock);
         pthread_join(journal->thread, NULL);
     }
-    for (unsigned number = 1; number <= journal->segment_count; number++) {
-        if (journal->segments[number].fd >= 0)
-            close(journal->segments[number].fd);
-    }
-    free(journal->segments);
+    segments_close(&journal->segments);
     free(journal->filling.bytes);
     free(journal->filling.extents);
     free(journal->flushing.bytes);
@@ -710,6 +526,5 @@ void journal_close(struct journal *journal)
     pthread_mutex_destroy(&journal->lock);
     pthread_cond_destroy(&journal->work);
     pthread_cond_destroy(&journal->settled);
-    free(journal->directory);
     free(journal);
 }

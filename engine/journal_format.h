@@ -37,6 +37,18 @@ struct segment_header {
 };
 _Static_assert(sizeof(struct segment_header) == 48, "a header on disk");
 
+/* In a sector of its own of the first block, once the file behind this one is there: were that lost, nothing that is
+ * in it could tell. */
+#define SEGMENT_MARK_OFFSET 512
+#define SEGMENT_MARK_MAGIC "reeve goes on\n"
+
+struct segment_mark {
+    char magic[16];
+    uint32_t next; /* number of that file */
+    uint32_t checksum;
+};
+_Static_assert(sizeof(struct segment_mark) == 24, "a mark on disk");
+
 static inline uint64_t journal_blocks(uint64_t bytes)
 {
     return (bytes + JOURNAL_BLOCK - 1) / JOURNAL_BLOCK * JOURNAL_BLOCK;
@@ -45,6 +57,7 @@ static inline uint64_t journal_blocks(uint64_t bytes)
 uint32_t journal_checksum(uint32_t seed, const void *bytes, size_t size);
 uint32_t frame_checksum(const struct frame_header *header, const void *payload);
 uint32_t segment_checksum(const struct segment_header *header);
+uint32_t mark_checksum(const struct segment_mark *mark);
 
 struct journal_segment {
     uint64_t last_sequence; /* newest batch with a frame in it that the database does not have; 0: none */
@@ -60,6 +73,7 @@ struct journal_end {
     uint64_t segment_bytes;
     struct journal_segment *segments; /* by number, from 1; to be freed */
     unsigned segment_count;
+    unsigned marked; /* the highest file that one before it knows of */
 };
 
 /* journal_read.c */

@@ -14,6 +14,8 @@
 #include "error.h"
 #include "journal_format.h"
 
+#define READ_BYTES JOURNAL_PART_MAX /* at once: a frame at least */
+
 /* A whole frame of a batch that the database does not have. */
 struct found {
     struct frame_header header;
@@ -26,10 +28,13 @@ struct scan {
     uint64_t store;
     struct found *frames;
     size_t count, capacity;
+    struct buffer bytes; /* of a file, or of a part of one, which begins at `offset` */
+    unsigned segment;    /* that it is a part of; 0: of none */
+    uint64_t offset;
     uint64_t term;
     int *files; /* descriptors, by number */
     struct journal_segment *segments;
-    unsigned segment_count;
+    unsigned segment_count, marked; /* the highest file that one before it knows of */
     uint64_t segment_bytes;
     uint64_t newest_durable; /* that any frame knows of */
     struct reeve_error *error;
@@ -50,6 +55,13 @@ uint32_t frame_checksum(const struct frame_header *header, const void *payload)
 uint32_t segment_checksum(const struct segment_header *header)
 {
     struct segment_header copy = *header;
+    copy.checksum = 0;
+    return journal_checksum(UINT32_MAX, &copy, sizeof copy);
+}
+
+uint32_t mark_checksum(const struct segment_mark *mark)
+{
+    struct segment_mark copy = *mark;
     copy.checksum = 0;
     return journal_checksum(UINT32_MAX, &copy, sizeof copy);
 }
@@ -104,6 +116,22 @@ static int find_frames(struct scan *scan, unsigned segment, const char *bytes, u
     return 0;
 }
 
+/* Files up to this number must be there. */
+static unsigned files_expected(const struct scan *scan)
+{
+    const unsigned expected = scan->options->segments_expected;
+    return expected && expected < scan->marked ? scan->marked : expected;
+}
+
+static void read_mark(struct scan *scan, unsigned number, const char *bytes)
+{
+    struct segment_mark mark;
+    memcpy(&mark, bytes + SEGMENT_MARK_OFFSET, sizeof mark);
+    if (memcmp(mark.magic, SEGMENT_MARK_MAGIC, sizeof SEGMENT_MARK_MAGIC) == 0 && mark.next == number + 1 &&
+        mark.checksum == mark_checksum(&mark))
+        scan->marked = mark.next;
+}
+
 static bool is_zero(const char *bytes, size_t size)
 {
     return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
@@ -116,7 +144,7 @@ static int check_header(struct scan *scan, unsigned number, const char *path, co
     memcpy(&header, bytes, sizeof header);
     if (memcmp(header.magic, SEGMENT_MAGIC, sizeof SEGMENT_MAGIC) != 0 ||
         header.checksum != segment_checksum(&header)) {
-        if (!has_frames && is_zero(bytes, sizeof header) && number > scan->options->segments_expected)
+        if (!has_frames && is_zero(bytes, sizeof header) && number > files_expected(scan))
             return 0; /* the process ended while it was made */
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
                          "%s is damaged: it does not begin as a journal does", path);
@@ -137,6 +165,7 @@ static int check_header(struct scan *scan, unsigned number, const char *path, co
                          "%s does not have the size of the other journal files", path);
     scan->segment_bytes = size;
     scan->segments[number].whole = true;
+    read_mark(scan, number, bytes);
     return 0;
 }
 
@@ -146,10 +175,10 @@ static int cannot_read(struct scan *scan, const char *path)
                      "cannot read %s: %s", path, strerror(errno));
 }
 
-static int read_all(int fd, char *bytes, size_t size)
+static int read_all(int fd, char *bytes, size_t size, uint64_t offset)
 {
     for (size_t done = 0; done < size;) {
-        const ssize_t got = pread(fd, bytes + done, size - done, (off_t)done);
+        const ssize_t got = pread(fd, bytes + done, size - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got == 0)
@@ -178,23 +207,21 @@ static int read_segment(struct scan *scan, unsigned number, const char *path, in
         return cannot_read(scan, path);
     const size_t size = (size_t)status.st_size;
     bool any;
-    if (size < JOURNAL_BLOCK && number > scan->options->segments_expected)
+    if (size < JOURNAL_BLOCK && number > files_expected(scan))
         return 0; /* the process ended while it was made */
     if (size < JOURNAL_BLOCK)
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL, "%s is damaged: it has only %zu bytes", path,
                          size);
     if (!scan->options->read_only && settle_on_disk(fd) != 0)
         return cannot_read(scan, path);
-    char *bytes = malloc(size);
-    if (!bytes || read_all(fd, bytes, size) != 0) {
-        free(bytes);
+    buffer_reset(&scan->bytes); /* of all files one after the other */
+    char *bytes = buffer_reserve(&scan->bytes, size);
+    if (!bytes)
+        return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
+    if (read_all(fd, bytes, size, 0) != 0)
         return cannot_read(scan, path);
-    }
-    int r = find_frames(scan, number, bytes, size, &any);
-    if (r == 0)
-        r = check_header(scan, number, path, bytes, size, any);
-    free(bytes);
-    return r;
+    const int r = find_frames(scan, number, bytes, size, &any);
+    return r < 0 ? r : check_header(scan, number, path, bytes, size, any);
 }
 
 static int keep_file(struct scan *scan, unsigned number, int fd)
@@ -214,7 +241,7 @@ static int keep_file(struct scan *scan, unsigned number, int fd)
     return 0;
 }
 
-static int refuse_missing(struct scan *scan)
+static int refuse_hole(struct scan *scan)
 {
     return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
                      "%s/journal.%04u is missing: the journal holds what data.mdb does not have yet",
@@ -236,7 +263,7 @@ static int check_last(struct scan *scan, unsigned missing)
             highest = number;
     }
     closedir(directory);
-    return highest > missing ? refuse_missing(scan) : 0;
+    return highest > missing ? refuse_hole(scan) : 0;
 }
 
 static int read_segments(struct scan *scan)
@@ -285,17 +312,37 @@ static const struct found *next_frame(const struct scan *scan, size_t *at, uint6
     return NULL;
 }
 
+/* A part of a file that begins here: the frames that follow mostly stand behind it. */
+static int read_part(struct scan *scan, unsigned segment, uint64_t from)
+{
+    const uint64_t left = scan->segment_bytes - from, size = left < READ_BYTES ? left : READ_BYTES;
+    buffer_reset(&scan->bytes);
+    scan->segment = 0;
+    char *bytes = buffer_reserve(&scan->bytes, size);
+    if (!bytes)
+        return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
+    if (read_all(scan->files[segment], bytes, size, from) != 0)
+        return error_set(scan->error, REEVE_ERROR_STORE_ACCESS, NULL, "cannot read the journal again: %s",
+                         strerror(errno));
+    scan->bytes.size = size;
+    scan->segment = segment;
+    scan->offset = from;
+    return 0;
+}
+
 static int append_payload(struct scan *scan, const struct found *frame, struct buffer *payload)
 {
-    char *room = buffer_reserve(payload, frame->header.size);
-    if (!room)
-        return error_plain(scan->error, -REEVE_ERROR_NO_MEMORY);
-    const ssize_t got = pread(scan->files[frame->segment], room, frame->header.size,
-                              (off_t)(frame->offset + sizeof frame->header));
-    if (got != (ssize_t)frame->header.size || frame_checksum(&frame->header, room) != frame->header.checksum)
+    const uint64_t from = frame->offset + sizeof frame->header, end = from + frame->header.size;
+    const bool is_there = frame->segment == scan->segment && from >= scan->offset &&
+                          end <= scan->offset + scan->bytes.size;
+    const int r = is_there ? 0 : read_part(scan, frame->segment, from);
+    if (r < 0)
+        return r;
+    const char *bytes = scan->bytes.data + (from - scan->offset);
+    if (frame_checksum(&frame->header, bytes) != frame->header.checksum)
         return error_set(scan->error, REEVE_ERROR_STORE_DAMAGED, NULL, "the journal changed while it was read");
-    payload->size += frame->header.size;
-    return 0;
+    buffer_append(payload, bytes, frame->header.size);
+    return payload->failed ? error_plain(scan->error, -REEVE_ERROR_NO_MEMORY) : 0;
 }
 
 static void note_place(struct scan *scan, struct journal_end *end, const struct found *frame)
@@ -350,6 +397,15 @@ static int follow(struct scan *scan, journal_visit visit, void *arg, struct jour
     return r < 0 ? r : 0;
 }
 
+static int refuse_missing(struct scan *scan, const struct journal_end *end)
+{
+    return error_set(
+        scan->error, REEVE_ERROR_STORE_DAMAGED, NULL,
+        "%s/journal.%04u is missing: what was acknowledged behind batch %llu may be in it; put it back, or "
+        "go on from a snapshot that `reeve check` finds whole",
+        scan->options->directory, scan->segment_count + 1, (unsigned long long)end->position.sequence);
+}
+
 static int refuse_gap(struct scan *scan, const struct journal_end *end)
 {
     return error_set(
@@ -367,15 +423,16 @@ int journal_scan(const struct journal_options *options, journal_visit visit, voi
     memcpy(&scan.store, &options->store_id, sizeof scan.store);
     struct journal_end end = {.position = options->after};
     int r = read_segments(&scan);
-    if (r == 0 && scan.segment_count < options->segments_expected)
-        r = refuse_missing(&scan);
     if (r == 0 && scan.count)
         qsort(scan.frames, scan.count, sizeof *scan.frames, by_order);
     if (r == 0)
         r = follow(&scan, visit, arg, &end);
+    if (r == 0 && scan.segment_count < files_expected(&scan))
+        r = refuse_missing(&scan, &end);
     if (r == 0 && scan.newest_durable > end.position.sequence)
         r = refuse_gap(&scan, &end);
     free(scan.frames);
+    buffer_deinit(&scan.bytes);
     for (unsigned number = 1; number <= scan.segment_count; number++)
         close(scan.files[number]);
     free(scan.files);
@@ -387,6 +444,7 @@ int journal_scan(const struct journal_options *options, journal_visit visit, voi
     end.segments = scan.segments;
     end.segment_count = scan.segment_count;
     end.segment_bytes = scan.segment_bytes;
+    end.marked = scan.marked;
     *ret_end = end;
     return 0;
 }

@@ -10,6 +10,7 @@
 #define BLOCK_SIZE (PAGES_LARGE / 2) /* and what rounding adds */
 #define BYTES_PER_BUCKET 128
 #define BUCKET_BITS_MIN 8
+#define BUCKET_BITS_MAX 28
 #define QUIET_BYTES (1U << 20) /* who held less gives its memory back */
 
 struct memtable *memtable_new(uint64_t bytes_wanted)
@@ -17,6 +18,7 @@ struct memtable *memtable_new(uint64_t bytes_wanted)
     struct memtable *memtable = calloc(1, sizeof *memtable);
     if (!memtable)
         return NULL;
+    memtable->bytes_wanted = bytes_wanted;
     memtable->bucket_bits = BUCKET_BITS_MIN;
     while (memtable->bucket_bits < 24 && (UINT64_C(1) << memtable->bucket_bits) * BYTES_PER_BUCKET < bytes_wanted)
         memtable->bucket_bits++;
@@ -47,7 +49,7 @@ static void *take(struct memtable *memtable, size_t size)
     return memory;
 }
 
-static struct memtable_node *new_node(struct memtable *memtable, unsigned height)
+static struct memtable_node *new_place(struct memtable *memtable, unsigned height)
 {
     struct memtable_node *node = take(memtable, sizeof *node + height * sizeof node->next[0]);
     if (!node)
@@ -64,6 +66,8 @@ static struct memtable_node *new_node(struct memtable *memtable, unsigned height
 bool memtable_reset(struct memtable *memtable)
 {
     const size_t held = atomic_load(&memtable->bytes);
+    if (held > 2 * memtable->bytes_wanted + QUIET_BYTES)
+        return false;
     if (held > 0 && held < QUIET_BYTES) {
         const size_t block_size = memtable->arena.block_size;
         arena_deinit(&memtable->arena);
@@ -74,8 +78,9 @@ bool memtable_reset(struct memtable *memtable)
         memset((void *)memtable->buckets, 0, sizeof *memtable->buckets << memtable->bucket_bits);
     atomic_store(&memtable->bytes, 0);
     memtable->last_sequence = 0;
+    memtable->loaded = 0;
     for (unsigned table = 0; table < TABLE_COUNT; table++) {
-        memtable->heads[table] = new_node(memtable, MEMTABLE_HEIGHT_MAX);
+        memtable->heads[table] = new_place(memtable, MEMTABLE_HEIGHT_MAX);
         if (!memtable->heads[table])
             return false;
         for (unsigned i = 0; i < MEMTABLE_HEIGHT_MAX; i++)
@@ -135,17 +140,21 @@ static struct memtable_node *find_in_order(const struct memtable *memtable, enum
     return node && memtable_compare(node->key, node->key_size, key, size) == 0 ? node : NULL;
 }
 
-struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
-                                    size_t size)
+static struct memtable_node *find_by_hash(const struct memtable *memtable, enum store_table table, const void *key,
+                                          size_t size, uint32_t hash)
 {
-    if (!is_hashed(table))
-        return find_in_order(memtable, table, key, size);
-    const uint32_t hash = hash_of(table, key, size);
     struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, hash), memory_order_acquire);
     while (node &&
            (node->hash != hash || node->table != table || node->key_size != size || memcmp(node->key, key, size) != 0))
         node = atomic_load_explicit(&node->hash_next, memory_order_acquire);
     return node;
+}
+
+struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
+                                    size_t size)
+{
+    return is_hashed(table) ? find_by_hash(memtable, table, key, size, hash_of(table, key, size))
+                            : find_in_order(memtable, table, key, size);
 }
 
 static struct memtable_node *next_at(const struct memtable_node *node, unsigned level)
@@ -217,6 +226,27 @@ static unsigned draw_height(struct memtable *memtable)
     return height;
 }
 
+static struct memtable_node *new_node(struct memtable *memtable, enum store_table table, const void *key, size_t size,
+                                      bool fresh)
+{
+    assert(size > 0 && size <= STORE_KEY_SIZE_MAX);
+    struct memtable_node *node = new_place(memtable, draw_height(memtable));
+    if (!node)
+        return NULL;
+    node->table = (uint8_t)table;
+    node->fresh = fresh;
+    node->key_size = (uint8_t)size;
+    memcpy(node->key, key, size);
+    return node;
+}
+
+static void add_to_hash(struct memtable *memtable, struct memtable_node *node)
+{
+    _Atomic(struct memtable_node *) *bucket = bucket_of(memtable, node->hash);
+    atomic_store_explicit(&node->hash_next, atomic_load_explicit(bucket, memory_order_relaxed), memory_order_relaxed);
+    atomic_store_explicit(bucket, node, memory_order_release);
+}
+
 /* Most keys come near the one before: look from where that went in, as far up as it takes to stand around the new one.
  */
 static void find_place(struct memtable *memtable, enum store_table table, const void *key, size_t size,
@@ -238,14 +268,9 @@ struct memtable_node *memtable_insert(struct memtable *memtable, enum store_tabl
                                       bool fresh)
 {
     struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
-    assert(size > 0 && size <= STORE_KEY_SIZE_MAX);
-    struct memtable_node *node = new_node(memtable, draw_height(memtable));
+    struct memtable_node *node = new_node(memtable, table, key, size, fresh);
     if (!node)
         return NULL;
-    node->table = (uint8_t)table;
-    node->fresh = fresh;
-    node->key_size = (uint8_t)size;
-    memcpy(node->key, key, size);
     find_place(memtable, table, key, size, before);
     for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++) {
         memtable->finger[table][level] = level < node->height ? node : before[level];
@@ -257,10 +282,17 @@ struct memtable_node *memtable_insert(struct memtable *memtable, enum store_tabl
     if (!is_hashed(table))
         return node;
     node->hash = hash_of(table, key, size);
-    _Atomic(struct memtable_node *) *bucket = bucket_of(memtable, node->hash);
-    atomic_store_explicit(&node->hash_next, atomic_load_explicit(bucket, memory_order_relaxed), memory_order_relaxed);
-    atomic_store_explicit(bucket, node, memory_order_release);
+    add_to_hash(memtable, node);
     return node;
+}
+
+static void fill_version(struct memtable_version *version, uint64_t sequence, const void *value, size_t size, bool gone)
+{
+    version->sequence = sequence;
+    version->size = (uint32_t)size;
+    version->gone = gone;
+    if (size)
+        memcpy(version->bytes, value, size);
 }
 
 bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint64_t sequence, const void *value,
@@ -271,11 +303,7 @@ bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint6
         return false;
     struct memtable_version *newest = atomic_load_explicit(&node->newest, memory_order_relaxed);
     version->previous = newest && newest->sequence == sequence ? newest->previous : newest;
-    version->sequence = sequence;
-    version->size = (uint32_t)size;
-    version->gone = gone;
-    if (size)
-        memcpy(version->bytes, value, size);
+    fill_version(version, sequence, value, size, gone);
     atomic_store_explicit(&node->newest, version, memory_order_release);
     return true;
 }
@@ -308,4 +336,159 @@ void memtable_undo(struct memtable *memtable, struct memtable_node *node, uint64
     atomic_store_explicit(&node->newest, version, memory_order_release);
     if (!version)
         memtable_unlink(memtable, node);
+}
+
+/* ---- Filling ---- */
+
+/* As many buckets as nodes: how many there will be is not known before. */
+static bool grow_hash(struct memtable *memtable)
+{
+    _Atomic(struct memtable_node *) *before = memtable->buckets;
+    const size_t count = (size_t)1 << memtable->bucket_bits;
+    if (memtable->loaded < count || memtable->bucket_bits + 2 > BUCKET_BITS_MAX)
+        return true;
+    memtable->buckets = pages_alloc(4 * count * sizeof *memtable->buckets);
+    if (!memtable->buckets) {
+        memtable->buckets = before;
+        return false;
+    }
+    memtable->bucket_bits += 2;
+    for (size_t i = 0; i < count; i++) {
+        struct memtable_node *node = atomic_load_explicit(&before[i], memory_order_relaxed);
+        for (struct memtable_node *next; node; node = next) {
+            next = atomic_load_explicit(&node->hash_next, memory_order_relaxed);
+            add_to_hash(memtable, node);
+        }
+    }
+    pages_free((void *)before, count * sizeof *before);
+    return true;
+}
+
+/* Found by its hash, in every table; in a list of its table, in the order of their coming. */
+static struct memtable_node *load_node(struct memtable *memtable, enum store_table table, const void *key, size_t size)
+{
+    const uint32_t hash = hash_of(table, key, size);
+    struct memtable_node *node = find_by_hash(memtable, table, key, size, hash);
+    if (node)
+        return node;
+    node = grow_hash(memtable) ? new_node(memtable, table, key, size, false) : NULL;
+    if (!node)
+        return NULL;
+    node->hash = hash;
+    add_to_hash(memtable, node);
+    atomic_store_explicit(&memtable->finger[table][0]->next[0], node, memory_order_relaxed);
+    memtable->finger[table][0] = node;
+    memtable->loaded++;
+    return node;
+}
+
+bool memtable_load(struct memtable *memtable, enum store_table table, const void *key, size_t size, uint64_t sequence,
+                   const void *value, size_t value_size, bool gone)
+{
+    struct memtable_node *node = load_node(memtable, table, key, size);
+    if (!node)
+        return false;
+    struct memtable_version *version = atomic_load_explicit(&node->newest, memory_order_relaxed);
+    if (!version || version->size < value_size) {
+        version = take(memtable, sizeof *version + value_size);
+        if (!version)
+            return false;
+        version->previous = NULL;
+        atomic_store_explicit(&node->newest, version, memory_order_relaxed);
+    }
+    fill_version(version, sequence, value, value_size, gone);
+    return true;
+}
+
+/* A node, and eight bytes of its key as a number. */
+struct item {
+    uint64_t word;
+    struct memtable_node *node;
+};
+
+static int by_word(const void *left, const void *right)
+{
+    const struct item *a = left, *b = right;
+    return (a->word > b->word) - (a->word < b->word);
+}
+
+/* Zeros behind the end of a key; keys that differ in nothing else are in the order of their sizes. */
+static uint64_t word_at(const struct memtable_node *node, size_t at)
+{
+    uint8_t bytes[8] = {0};
+    if (at >= STORE_KEY_SIZE_MAX)
+        return node->key_size;
+    if (at < node->key_size)
+        memcpy(bytes, node->key + at, node->key_size - at < sizeof bytes ? node->key_size - at : sizeof bytes);
+    return get_be64(bytes);
+}
+
+/* Those that are the same up to here. True: some still are. */
+static bool sort_run(struct item *items, size_t count, size_t at, bool *are_same)
+{
+    bool is_sorted = true, same = false;
+    for (size_t i = 0; i < count; i++) {
+        items[i].word = word_at(items[i].node, at);
+        is_sorted &= i == 0 || items[i - 1].word <= items[i].word;
+    }
+    if (!is_sorted)
+        qsort(items, count, sizeof *items, by_word);
+    for (size_t i = 1; i < count; i++) {
+        are_same[i] = items[i - 1].word == items[i].word;
+        same |= are_same[i];
+    }
+    return same;
+}
+
+/* Word by word, so that comparing two does not mean to look at both: they are in no cache. `are_same[i]` says whether
+ * an item is the same as the one before it. */
+static void sort_items(struct item *items, size_t count, bool *are_same)
+{
+    bool same = count > 1;
+    for (size_t i = 0; i < count; i++)
+        are_same[i] = i > 0;
+    for (size_t at = 0; same && at <= STORE_KEY_SIZE_MAX; at += sizeof items->word) {
+        same = false;
+        for (size_t first = 0, end; first < count; first = end) {
+            for (end = first + 1; end < count && are_same[end];)
+                end++;
+            if (end - first > 1)
+                same |= sort_run(items + first, end - first, at, are_same + first);
+        }
+    }
+}
+
+static void link_items(struct memtable *memtable, enum store_table table, const struct item *items, size_t count)
+{
+    struct memtable_node **before = memtable->finger[table];
+    for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++)
+        before[level] = memtable->heads[table];
+    for (size_t i = 0; i < count; i++) {
+        struct memtable_node *node = items[i].node;
+        for (unsigned level = 0; level < node->height; level++) {
+            atomic_store_explicit(&before[level]->next[level], node, memory_order_relaxed);
+            before[level] = node;
+        }
+    }
+    for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++)
+        atomic_store_explicit(&before[level]->next[level], NULL, memory_order_relaxed);
+}
+
+bool memtable_order(struct memtable *memtable)
+{
+    if (memtable->loaded == 0)
+        return true;
+    struct item *items = malloc(memtable->loaded * sizeof *items);
+    bool *are_same = malloc(memtable->loaded);
+    for (enum store_table table = 0; table < TABLE_COUNT && items && are_same; table++) {
+        size_t count = 0;
+        for (struct memtable_node *node = memtable_first(memtable, table); node; node = memtable_next(node))
+            items[count++].node = node;
+        sort_items(items, count, are_same);
+        link_items(memtable, table, items, count);
+    }
+    const bool done = items && are_same;
+    free(items);
+    free(are_same);
+    return done;
 }

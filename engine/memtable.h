@@ -34,9 +34,11 @@ struct memtable_node {
 
 struct memtable {
     struct arena arena;
+    uint64_t bytes_wanted;
     _Atomic(struct memtable_node *) *buckets;
     unsigned bucket_bits;
     uint32_t random;
+    size_t loaded;                                                  /* nodes that memtable_load() has made */
     struct memtable_node *heads[TABLE_COUNT];                       /* before the first key of each table */
     struct memtable_node *finger[TABLE_COUNT][MEMTABLE_HEIGHT_MAX]; /* where the last one was put in */
     atomic_size_t bytes;
@@ -49,8 +51,17 @@ struct memtable {
 /* For about this many bytes of changes. NULL when out of memory. */
 struct memtable *memtable_new(uint64_t bytes_wanted);
 void memtable_free(struct memtable *memtable);
-/* Empty again. False when out of memory: it can only be freed. */
+/* Empty again. False when out of memory, or where it has become much larger than was wanted: it can only be freed. */
 bool memtable_reset(struct memtable *memtable);
+
+/* ---- Filling a new one, before anybody reads: what is not asked for by its order until all is there need not be put
+ * in order one by one ---- */
+
+/* The newest version replaces the one before. False when out of memory. */
+bool memtable_load(struct memtable *memtable, enum store_table table, const void *key, size_t size, uint64_t sequence,
+                   const void *value, size_t value_size, bool gone);
+/* All is there. False when out of memory. */
+bool memtable_order(struct memtable *memtable);
 
 /* ---- The writer ---- */
 

@@ -113,7 +113,7 @@ static void freeze_when_due(struct store *store)
     const bool is_old = !store->single_threaded && store->active_since_ms &&
                         clock_mono_ns() / 1000000 - store->active_since_ms >= store->checkpoint_ms;
     if (is_old || atomic_load(&store->active->bytes) >= store->table_max_bytes / 2 ||
-        journal.held_bytes >= journal.max_bytes / 2)
+        journal.held_bytes >= journal.max_bytes / 2 || journal.starved)
         store_freeze(store);
 }
 
@@ -487,6 +487,9 @@ int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
     }
     if (r < 0) {
         store_abort(store);
+        pthread_mutex_lock(&store->lock);
+        freeze_when_due(store); /* for want of a file, perhaps */
+        pthread_mutex_unlock(&store->lock);
         return r;
     }
     if (store->payload.size) {
@@ -563,8 +566,9 @@ static void roll_back(struct store *store, const struct journal_position *durabl
     store->sealed_count = 0;
     store->position = *durable;
     forget_hints(store);
-    store->recovering = true;
     journal_failure(store->journal, store->failure);
+    /* At once: before anybody is told that it has not happened it should not be on disk any more. */
+    store->recovering = journal_reopen(store->journal) < 0;
     pthread_mutex_lock(&store->lock);
     if (store->frozen && store->frozen->last_sequence > durable->sequence) {
         store->frozen->last_sequence = durable->sequence;
@@ -595,6 +599,11 @@ int store_settle(struct store *store, uint64_t *ret_sequence)
         roll_back(store, &durable);
     *ret_sequence = durable.sequence;
     return r;
+}
+
+bool store_is_in_doubt(const struct store *store)
+{
+    return store->recovering;
 }
 
 void store_wait(struct store *store)

@@ -84,6 +84,9 @@ int store_seal(struct store *store, bool wait, uint64_t *ret_sequence);
 /* Take notice of what has become durable: all batches up to that one. Negative: flushing has failed, those behind it
  * have not happened. */
 int store_settle(struct store *store, uint64_t *ret_sequence);
+/* What has failed may be on disk all the same, and could not be made void: it would be there again if the store were
+ * opened again now. No more once a batch can be begun. */
+bool store_is_in_doubt(const struct store *store);
 /* Until nothing is being flushed. */
 void store_wait(struct store *store);
 /* All in one: 0 when the batch is durable, negative when it has not happened. */

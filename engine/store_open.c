@@ -106,10 +106,7 @@ static bool replay_change(struct store *store, uint64_t sequence, const uint8_t 
     if (head[0] >= TABLE_COUNT || head[1] > 1 || key_size == 0 || key_size > STORE_KEY_SIZE_MAX ||
         (uint64_t)(end - key) < key_size + size)
         return false;
-    struct memtable_node *node = memtable_find(store->active, head[0], key, key_size);
-    if (!node)
-        node = memtable_insert(store->active, head[0], key, key_size, false);
-    if (!node || !memtable_write(store->active, node, sequence, key + key_size, size, head[1] != 0))
+    if (!memtable_load(store->active, head[0], key, key_size, sequence, key + key_size, size, head[1] != 0))
         *ret_error = -REEVE_ERROR_NO_MEMORY;
     *at = key + key_size + size;
     return true;
@@ -153,7 +150,8 @@ static int open_journal(struct store *store, const struct store_options *options
         .arg = store,
     };
     store->position = record->position;
-    return journal_open(&journal, replay_batch, store, &store->journal, ret_error);
+    const int r = journal_open(&journal, replay_batch, store, &store->journal, ret_error);
+    return r == 0 && !memtable_order(store->active) ? error_plain(ret_error, -REEVE_ERROR_NO_MEMORY) : r;
 }
 
 /* ---- For writing ---- */

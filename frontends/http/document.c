@@ -505,7 +505,7 @@ static const struct {
     {"429", "TooMany", "the key has made too many requests",
      "\"Retry-After\":{\"$ref\":\"#/components/headers/RetryAfter\"},\"X-RateLimit-Reset\":{\"$ref\":\"#/components/"
      "headers/RetryAfter\"}"},
-    {"503", "TryAgain", "not now; nothing was changed",
+    {"503", "TryAgain", "not now; nothing was changed, unless the message says that this is not known",
      "\"Retry-After\":{\"$ref\":\"#/components/headers/RetryAfter\"}"},
     {"", "Refusal", "what is at fault, in words and for programs", ""},
 };

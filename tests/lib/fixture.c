@@ -1,7 +1,6 @@
 #include "fixture.h"
 
 #include <assert.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -69,10 +68,7 @@ void fixture_open_sized(struct fixture *fixture, uint64_t map_initial_bytes, uin
 {
     struct reeve_error error;
     memset(fixture, 0, sizeof *fixture);
-    snprintf(fixture->directory, sizeof fixture->directory, "/tmp/reeve-test-XXXXXX");
-    char *made = mkdtemp(fixture->directory);
-    assert(made);
-    (void)made;
+    directory_make("/tmp", fixture->directory);
     fixture->now_ms = START_MS;
     fixture->password_forms = 1U << REEVE_PASSWORD_FORM_SHA_256;
     fixture->mono_ms = 1000000;
@@ -98,19 +94,13 @@ void fixture_open(struct fixture *fixture)
     fixture_open_sized(fixture, 0, 0);
 }
 
-static int remove_path(const char *path, const struct stat *stat, int type, struct FTW *ftw)
-{
-    (void)stat, (void)type, (void)ftw;
-    return remove(path);
-}
-
 void fixture_close(struct fixture *fixture)
 {
     core_deinit(&fixture->core);
     store_close(fixture->store);
     catalogue_free(fixture->catalogue);
     arena_deinit(&fixture->arena);
-    nftw(fixture->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(fixture->directory);
 }
 
 static void run_batch(struct fixture *fixture, struct reeve_request *request, struct report *report)
@@ -308,6 +298,6 @@ uint64_t fixture_check(struct fixture *fixture)
         fprintf(stderr, "check: %s\n", error.message);
     assert(r == 0);
     (void)r;
-    nftw(path, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(path);
     return summary.findings;
 }

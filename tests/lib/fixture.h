@@ -8,6 +8,7 @@
 #include "core.h"
 #include "flight.h"
 #include "service.h"
+#include "tests/lib/directory.h"
 
 #define FIXTURE_TASKS_MAX 1024
 
@@ -20,7 +21,7 @@ struct fixture_task {
 };
 
 struct fixture {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     struct core core;
     struct store *store;
     struct catalogue *catalogue;

@@ -2,7 +2,6 @@
 #undef _FORTIFY_SOURCE /* open() is ours */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -22,6 +21,7 @@
 #include <cmocka.h>
 
 #include "journal_format.h"
+#include "tests/lib/directory.h"
 
 #define SEGMENT_BYTES (UINT64_C(128) << 10)
 #define BATCHES_MAX 2048
@@ -29,7 +29,7 @@
 #define SECTOR 512
 
 struct world {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     struct journal *journal;
     struct journal_options options;
     struct journal_position appended, durable;
@@ -81,8 +81,7 @@ static void open_world(struct world *w, const char *parent, bool buffered)
 {
     is_buffered = buffered;
     *w = (struct world){.options = {.segment_bytes = SEGMENT_BYTES, .max_bytes = 8 * SEGMENT_BYTES}};
-    snprintf(w->directory, sizeof w->directory, "%s/reeve-test-XXXXXX", parent);
-    assert_non_null(mkdtemp(w->directory));
+    directory_make(parent, w->directory);
     memset(&w->options.store_id, 0x5a, sizeof w->options.store_id);
     w->options.directory = w->directory;
     w->options.on_settled = on_settled;
@@ -106,18 +105,12 @@ static int setup_on_disk(void **state)
     return 0;
 }
 
-static int remove_path(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
 static int teardown(void **state)
 {
     struct world *w = *state;
     journal_close(w->journal);
     pthread_mutex_destroy(&w->lock);
-    nftw(w->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(w->directory);
     return 0;
 }
 
@@ -385,6 +378,37 @@ static void test_files_are_made_while_batches_are_appended(void **state)
     reopen(w, 300);
 }
 
+static void *append_much(void *arg)
+{
+    assert_int_equal(try_append(arg, 300000, false), 0);
+    return NULL;
+}
+
+/* Who appends may have to wait for a file, others do not wait for him. */
+static void test_while_a_file_is_made_nobody_else_waits(void **state)
+{
+    struct world *w = *state;
+    struct journal_position durable;
+    pthread_t thread;
+    open_journal(w);
+    append(w, 1000);
+    sem_init(&is_writing, 0, 0);
+    sem_init(&may_write, 0, 0);
+    atomic_store(&is_held, true);
+    assert_int_equal(pthread_create(&thread, NULL, append_much, w), 0);
+    sem_wait(&is_writing);
+    assert_int_equal(journal_durable(w->journal, &durable), 0);
+    assert_int_equal(durable.sequence, 1);
+    assert_true(journal_has_room(w->journal));
+    journal_release(w->journal, 1);
+    journal_prepare(w->journal);
+    assert_int_equal(stats(w).segments, 1);
+    sem_post(&may_write);
+    pthread_join(thread, NULL);
+    journal_wait(w->journal);
+    reopen(w, 2);
+}
+
 /* ---- What a power failure leaves ---- */
 
 /* The last frame is there up to some byte, with what was in its place before behind it. */
@@ -618,8 +642,7 @@ static void test_files_that_are_missing_or_short_are_told(void **state)
         path_of(w, number, path);
         snprintf(kept, sizeof kept, "%s/kept", w->directory);
         assert_int_equal(rename(path, kept), 0);
-        for (w->options.segments_expected = number == 4 ? 4 : 1; w->options.segments_expected <= 4;
-             w->options.segments_expected++)
+        for (w->options.segments_expected = 1; w->options.segments_expected <= 4; w->options.segments_expected++)
             refused(w, -REEVE_ERROR_STORE_DAMAGED, "is missing");
         assert_int_equal(rename(kept, path), 0);
     }
@@ -632,6 +655,55 @@ static void test_files_that_are_missing_or_short_are_told(void **state)
         cut(w, 4, sizes[i]);
         refused(w, -REEVE_ERROR_STORE_DAMAGED, "is damaged");
     }
+}
+
+static void lose(const struct world *w, unsigned number)
+{
+    char path[128];
+    path_of(w, number, path);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* Nobody has counted it: the one before it knows. */
+static void test_the_newest_file_is_missed(void **state)
+{
+    struct world *w = *state;
+    char text[128];
+    open_journal(w);
+    while (stats(w).segments < 4)
+        append(w, 9000);
+    const uint64_t last = w->appended.sequence;
+    w->options.segments_expected = 1;
+    reopen(w, last);
+    close_journal(w);
+    lose(w, 4);
+    snprintf(text, sizeof text, "journal.0004 is missing: what was acknowledged behind batch %d", (int)last - 1);
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, text);
+    w->options.read_only = true;
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, text);
+    w->options.read_only = false;
+    lose(w, 3);
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, "journal.0003 is missing");
+    cut(w, 2, 0);
+    refused(w, -REEVE_ERROR_STORE_DAMAGED, "journal.0002 is damaged");
+}
+
+/* It was closed, and the database has everything: files may be lost, and are not missed later either. */
+static void test_what_was_lost_of_a_closed_journal_is_forgotten(void **state)
+{
+    struct world *w = *state;
+    open_journal(w);
+    while (stats(w).segments < 4)
+        append(w, 9000);
+    close_journal(w);
+    lose(w, 4);
+    w->options.after = (struct journal_position){.sequence = w->appended.sequence, .chain = 7};
+    w->options.segments_expected = 0;
+    open_journal(w);
+    assert_int_equal(stats(w).segments, 3);
+    append(w, 10);
+    w->options.segments_expected = 3;
+    reopen(w, w->appended.sequence);
 }
 
 /* The process ended while a file was made, on a full disk perhaps: the others are enough. */
@@ -770,6 +842,7 @@ int main(void)
         IN_MEMORY(test_one_file_never_is_too_much),
         BOTH(test_batches_may_be_larger_than_a_segment),
         BOTH(test_files_are_made_while_batches_are_appended),
+        IN_MEMORY(test_while_a_file_is_made_nobody_else_waits),
         IN_MEMORY(test_a_torn_frame_is_dropped),
         IN_MEMORY(test_a_torn_frame_over_older_ones_is_dropped),
         IN_MEMORY(test_sectors_of_the_last_write_come_in_any_order),
@@ -779,6 +852,8 @@ int main(void)
         IN_MEMORY(test_a_damaged_head_of_a_file_is_told),
         IN_MEMORY(test_what_is_not_for_us_is_refused),
         IN_MEMORY(test_files_that_are_missing_or_short_are_told),
+        BOTH(test_the_newest_file_is_missed),
+        BOTH(test_what_was_lost_of_a_closed_journal_is_forgotten),
         IN_MEMORY(test_an_unfinished_file_is_no_harm),
         BOTH(test_after_a_failed_write_it_goes_on_behind_what_was_durable),
         BOTH(test_what_failed_does_not_come_back),

@@ -1,7 +1,6 @@
 /* Tables in memory against a model that is as simple as it can be, and the levels of the store as one: at random, over
  * checkpoints and openings, and with readers beside the writer. */
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +19,7 @@
 #include "base/bytes.h"
 #include "memtable.h"
 #include "store.h"
+#include "tests/lib/directory.h"
 
 static uint64_t seed;
 
@@ -170,10 +170,112 @@ static void test_a_table_is_what_the_model_is(void **state)
     memtable_free(table);
 }
 
+/* ---- Filling one, as recovery does ---- */
+
+#define LOADED_KEYS 4000
+
+/* Keys of all sizes that have much in common: one often is the beginning of another, or differs from it in zeros only.
+ */
+static struct store_key draw_key(void)
+{
+    struct store_key key = {.size = 1 + draw(STORE_KEY_SIZE_MAX)};
+    const uint64_t plain = draw(key.size + 1);
+    for (size_t i = 0; i < key.size; i++)
+        key.bytes[i] = i < plain ? 0 : (uint8_t)(draw(3) * 127);
+    return key;
+}
+
+static unsigned check_in_order(const struct memtable *table, enum store_table which)
+{
+    struct memtable_node *node = memtable_first(table, which), *last = NULL;
+    unsigned count = 0;
+    for (; node; node = memtable_next(node), count++) {
+        assert_true(!last || memtable_compare(last->key, last->key_size, node->key, node->key_size) < 0);
+        assert_ptr_equal(memtable_before(table, which, node->key, node->key_size), last);
+        assert_ptr_equal(memtable_from(table, which, node->key, node->key_size), node);
+        assert_ptr_equal(memtable_find(table, which, node->key, node->key_size), node);
+        last = node;
+    }
+    assert_ptr_equal(memtable_last(table, which), last);
+    return count;
+}
+
+/* What was loaded last of a key, found by looking through all that was loaded. */
+static void load_some(struct memtable *table, enum store_table which, bool ascending, unsigned *ret_distinct)
+{
+    static struct store_key keys[LOADED_KEYS];
+    static uint64_t values[LOADED_KEYS], sizes[LOADED_KEYS];
+    unsigned count = 0;
+    for (uint64_t sequence = 1; sequence <= LOADED_KEYS; sequence++) {
+        struct store_key key = ascending ? (struct store_key){.size = 8} : draw_key();
+        if (ascending)
+            put_be64(key.bytes, sequence - draw(2));
+        unsigned i = 0;
+        while (i < count && memtable_compare(keys[i].bytes, keys[i].size, key.bytes, key.size) != 0)
+            i++;
+        count += i == count;
+        keys[i] = key;
+        values[i] = sequence * 31;
+        sizes[i] = draw(9);
+        assert_true(memtable_load(table, which, key.bytes, key.size, sequence, &values[i], sizes[i], sizes[i] == 0));
+    }
+    assert_true(memtable_order(table));
+    for (unsigned i = 0; i < count; i++) {
+        const struct memtable_node *node = memtable_find(table, which, keys[i].bytes, keys[i].size);
+        assert_non_null(node);
+        const struct memtable_version *version = memtable_at(node, UINT64_MAX);
+        assert_int_equal(version->sequence * 31, values[i]);
+        assert_int_equal(version->size, sizes[i]);
+        assert_int_equal(version->gone, sizes[i] == 0);
+        assert_memory_equal(version->bytes, &values[i], sizes[i]);
+        assert_null(version->previous);
+    }
+    *ret_distinct = count;
+}
+
+static void test_what_is_loaded_comes_into_order(void **state)
+{
+    (void)state;
+    static const enum store_table tables[] = {TABLE_SERVICES, TABLE_EVENTS, TABLE_DUE};
+    for (unsigned run = 0; run < 6; run++) {
+        const enum store_table which = tables[run % 3];
+        struct memtable *table = memtable_new(1 << 10); /* buckets for a few */
+        unsigned count;
+        seed = 7919 + run;
+        assert_non_null(table);
+        assert_true(memtable_order(table));
+        load_some(table, which, run >= 3, &count);
+        assert_int_equal(check_in_order(table, which), count);
+        assert_null(memtable_first(table, TABLE_QUEUE));
+        for (unsigned i = 0; i < 1000; i++) { /* and goes on like any other */
+            const struct store_key key = draw_key();
+            struct memtable_node *node = memtable_find(table, which, key.bytes, key.size);
+            if (node && draw(2))
+                memtable_unlink(table, node);
+            else if (!node)
+                assert_non_null(memtable_insert(table, which, key.bytes, key.size, true));
+        }
+        check_in_order(table, which);
+        memtable_free(table);
+    }
+}
+
+static void test_what_has_grown_much_is_not_used_again(void **state)
+{
+    (void)state;
+    static const char value[1 << 16];
+    struct memtable *table = memtable_new(1 << 10);
+    assert_non_null(table);
+    for (uint64_t i = 1; i <= 20; i++)
+        assert_true(memtable_load(table, TABLE_DUE, &i, sizeof i, i, value, sizeof value, false));
+    assert_false(memtable_reset(table));
+    memtable_free(table);
+}
+
 /* ---- The store ---- */
 
 struct world {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     struct store_options options;
     struct store *store;
     uint64_t values[KEYS], sealed[KEYS]; /* 0: none */
@@ -196,24 +298,17 @@ static int setup(void **state)
                                        .journal_segment_bytes = 256 << 10,
                                        .journal_max_bytes = 1 << 20,
                                        .table_max_bytes = 64 << 10}};
-    strcpy(world.directory, "/dev/shm/reeve-test-XXXXXX");
-    assert_non_null(mkdtemp(world.directory));
+    directory_make("/dev/shm", world.directory);
     world.options.directory = world.directory;
     *state = &world;
     return 0;
-}
-
-static int remove_path(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
 }
 
 static int teardown(void **state)
 {
     struct world *w = *state;
     store_close(w->store);
-    nftw(w->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(w->directory);
     return 0;
 }
 
@@ -461,7 +556,7 @@ static void *copy_on(void *arg)
         snprintf(path, sizeof path, "%s/copy", beside->world->directory);
         if (store_copy(beside->world->store, path, &error) < 0 || !is_good_store(path))
             atomic_fetch_add(&beside->bad, 1);
-        nftw(path, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+        directory_remove(path);
         atomic_fetch_add(&beside->rounds, 1);
     }
     return NULL;
@@ -614,8 +709,12 @@ static void test_looking_at_a_store_in_use_finds_no_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_table_is_what_the_model_is),     STORY(test_the_store_is_what_the_model_is),
-        STORY(test_the_store_with_threads_is_what_the_model_is), STORY(test_looking_at_a_store_in_use_finds_no_damage),
+        cmocka_unit_test(test_a_table_is_what_the_model_is),
+        cmocka_unit_test(test_what_is_loaded_comes_into_order),
+        cmocka_unit_test(test_what_has_grown_much_is_not_used_again),
+        STORY(test_the_store_is_what_the_model_is),
+        STORY(test_the_store_with_threads_is_what_the_model_is),
+        STORY(test_looking_at_a_store_in_use_finds_no_damage),
         STORY(test_readers_see_one_moment_while_all_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* The store when all is well and when it is not: full map, full disk, wrong files, newer schema, two openers. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -10,12 +11,26 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "migrate.h"
 #include "tests/lib/fixture.h"
+
+/* So many writes are made and said to have failed; those behind them do fail. */
+static int lies, failures;
+
+ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset)
+{
+    const bool lie = lies > 0 && lies--, fail = !lie && failures > 0 && failures--;
+    const ssize_t done = fail ? -1 : syscall(SYS_pwrite64, fd, bytes, size, offset);
+    if (!lie && !fail)
+        return done;
+    errno = EIO;
+    return -1;
+}
 
 static int setup(void **state)
 {
@@ -137,6 +152,43 @@ static void test_a_full_disk_refuses_and_writing_goes_on_when_there_is_room(void
     assert_int_equal(organizations(f), acknowledged);
     assert_int_equal(try_create(f), 0);
     assert_int_equal(organizations(f), acknowledged + 1);
+}
+
+/* It is on disk, and cut off before anybody is told that it has not happened. */
+static void test_what_was_refused_does_not_come_back(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t acknowledged = organizations(f);
+    lies = 1;
+    assert_int_equal(try_create(f), -REEVE_ERROR_UNAVAILABLE);
+    assert_false(store_is_in_doubt(f->store));
+    assert_non_null(strstr(store_failure(f->store), "the journal cannot be written"));
+    fixture_restart(f, 0);
+    assert_int_equal(organizations(f), acknowledged);
+}
+
+static void test_what_cannot_be_cut_off_is_in_doubt(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t acknowledged = organizations(f);
+    lies = 1;
+    failures = 2;
+    assert_int_equal(try_create(f), -REEVE_ERROR_UNAVAILABLE);
+    assert_true(store_is_in_doubt(f->store));
+    assert_non_null(strstr(store_failure(f->store), "the journal cannot be written"));
+    assert_int_equal(try_create(f), -REEVE_ERROR_UNAVAILABLE);
+    assert_true(store_is_in_doubt(f->store));
+    assert_int_equal(failures, 0);
+    assert_int_equal(organizations(f), acknowledged);
+    fixture_restart(f, 0); /* as by a crash: there it is */
+    assert_int_equal(organizations(f), acknowledged + 1);
+    lies = failures = 1;
+    assert_int_equal(try_create(f), -REEVE_ERROR_UNAVAILABLE);
+    assert_true(store_is_in_doubt(f->store));
+    assert_int_equal(try_create(f), 0);
+    assert_false(store_is_in_doubt(f->store));
+    fixture_restart(f, 0);
+    assert_int_equal(organizations(f), acknowledged + 2);
 }
 
 static void test_a_snapshot_opens_like_the_original(void **state)
@@ -420,6 +472,8 @@ int main(void)
         cmocka_unit_test(test_keys_sort_as_their_parts_do),
         STORY(test_a_full_map_refuses_and_keeps_what_was_acknowledged),
         STORY(test_a_full_disk_refuses_and_writing_goes_on_when_there_is_room),
+        STORY(test_what_was_refused_does_not_come_back),
+        STORY(test_what_cannot_be_cut_off_is_in_doubt),
         STORY(test_a_snapshot_opens_like_the_original),
         STORY(test_a_second_opener_is_refused),
         STORY(test_wrong_directories_and_files_are_told_apart),
