@@ -74,6 +74,7 @@ struct flights {
     size_t count;
     bool backlog;           /* the queue table may hold operations that are not in flight */
     struct reeve_uuid turn; /* the organization served last */
+    uint64_t retry_mono_ms; /* when what could not be launched for want of memory is tried again; 0: nothing */
 };
 
 /* Numbers that go on from batch to batch. */

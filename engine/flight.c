@@ -8,6 +8,7 @@
 #include "service.h"
 
 #define ARENA_SIZE 2048
+#define RETRY_MS 500
 
 /* What an organization has in flight. All its queue rows up to `place` are in flight or wait in a flight. */
 struct org_flights {
@@ -26,6 +27,7 @@ struct launch {
     struct core *core;
     struct store_read read;
     bool reading;
+    bool unread; /* the candidate could not be looked at: nothing is known of it */
     struct flight *first, *last;
 };
 
@@ -100,19 +102,35 @@ static bool is_backup_deletion(const struct reeve_backup *backup)
     return backup->operation.kind == REEVE_OPERATION_KIND_DELETE_BACKUP;
 }
 
+static bool begin_reading(struct launch *launch)
+{
+    if (!launch->reading)
+        launch->reading = store_read_begin(launch->core->store, &launch->read) == 0;
+    return launch->reading;
+}
+
+/* Damage stays; what cannot be read for another reason may be readable later. */
+static bool may_pass(int error)
+{
+    return error == -REEVE_ERROR_NO_MEMORY || error == -REEVE_ERROR_UNAVAILABLE;
+}
+
 static bool read_record(struct launch *launch, enum store_table table, const struct store_key *key,
                         const struct record_type *type, struct arena *arena, void *ret_record)
 {
     struct reeve_str value;
-    if (!launch->reading) {
-        if (store_read_begin(launch->core->store, &launch->read) < 0)
-            return false;
-        launch->reading = true;
+    int r = -REEVE_ERROR_UNAVAILABLE;
+    bool found = false;
+    if (begin_reading(launch)) {
+        found = store_read_get(&launch->read, table, key, &value);
+        r = launch->read.error;
     }
-    if (!store_read_get(&launch->read, table, key, &value))
-        return false;
-    void *copy = arena_copy(arena, value.data, value.size);
-    return copy && codec_decode_stored(type, copy, value.size, arena, ret_record) == 0;
+    if (found) {
+        void *copy = arena_copy(arena, value.data, value.size);
+        r = copy ? codec_decode_stored(type, copy, value.size, arena, ret_record) : -REEVE_ERROR_NO_MEMORY;
+    }
+    launch->unread |= may_pass(r);
+    return found && r == 0;
 }
 
 /* Fill the flight from what the store has now. False: the operation is no longer wanted. */
@@ -190,26 +208,35 @@ static bool register_flight(struct core *core, struct flight *flight, const stru
     return true;
 }
 
-/* Put an operation in flight whose slot is free. False: not now (no memory); a candidate that is no longer wanted is
- * passed over with true. */
+/* Memory is short, or the store cannot be read: it is tried again soon, also where nothing else happens by then. */
+static bool not_now(struct core *core)
+{
+    core->flights.retry_mono_ms = core->mono_ms + RETRY_MS;
+    return false;
+}
+
+/* Put an operation in flight whose slot is free. False: not now; a candidate that is no longer wanted is passed over
+ * with true. */
 static bool launch_one(struct launch *launch, const struct candidate *candidate)
 {
     struct core *core = launch->core;
     struct flight *flight = calloc(1, sizeof *flight);
     if (!flight)
-        return false;
+        return not_now(core);
     atomic_init(&flight->references, 1);
     arena_init(&flight->arena, ARENA_SIZE);
-    if (!load_flight(launch, flight, candidate)) {
+    launch->unread = false;
+    const bool wanted = load_flight(launch, flight, candidate);
+    if (!wanted || launch->unread) {
         flight_release(flight);
-        return true;
+        return !launch->unread || not_now(core);
     }
     flight->slot_id = is_backup_deletion(&flight->backup) ? candidate->backup_id : candidate->service_id;
     flight->started_ms = core->now_ms;
     flight->deadline_mono_ms = core->mono_ms + flight->task.timeout_ms;
     if (!register_flight(core, flight, candidate)) {
         flight_release(flight);
-        return false;
+        return not_now(core);
     }
     list_insert(&core->flights.flying_first, &core->flights.flying_last, flight);
     atomic_fetch_add(&flight->references, 1); /* until it has been started, whatever happens meanwhile */
@@ -262,9 +289,11 @@ static void wait_in(struct flight *holder, const struct candidate *candidate)
     *waiting = (struct waiting){candidate->operation_id, candidate->backup_id, candidate->number};
 }
 
-/* What waited for the slot gets it: the first that is still wanted; the other goes on waiting in its flight. */
-static void launch_waiting(struct launch *launch, const struct flight *landed)
+/* What waited for the slot gets it: the first that is still wanted; the other goes on waiting in its flight. False: one
+ * could not be launched, and waits in none. */
+static bool launch_waiting(struct launch *launch, const struct flight *landed)
 {
+    bool all = true;
     for (int i = 0; i < 2; i++) {
         const struct waiting *waiting = &landed->waiting[i];
         if (waiting->number == 0)
@@ -274,9 +303,10 @@ static void launch_waiting(struct launch *launch, const struct flight *landed)
         struct flight *holder = slot_holder(&launch->core->flights, &candidate);
         if (holder)
             wait_in(holder, &candidate);
-        else if (!launch_one(launch, &candidate))
-            launch->core->flights.backlog = true;
+        else
+            all &= launch_one(launch, &candidate);
     }
+    return all;
 }
 
 static void land(struct launch *launch, struct flight *flight)
@@ -286,16 +316,16 @@ static void land(struct launch *launch, struct flight *flight)
     map_remove(&flights->by_operation, &flight->task.operation_id);
     map_remove(&flights->by_slot, &flight->slot_id);
     flights->count--;
-    launch_waiting(launch, flight);
+    const bool others_wait = !launch_waiting(launch, flight) || flight->others_wait;
     struct org_flights *org = map_get(&flights->by_organization, &flight->task.organization_id);
     assert(org && org->count > 0);
     if (--org->count == 0) {
         map_remove(&flights->by_organization, &flight->task.organization_id);
         free(org);
-    } else if (flight->others_wait) {
+    } else if (others_wait) {
         org->place = 0;
     }
-    flights->backlog |= flight->others_wait;
+    flights->backlog |= others_wait;
     flight_release(flight);
 }
 
@@ -347,11 +377,8 @@ static bool first_item(void *arg, const struct store_item *item)
 static bool queue_seek(struct launch *launch, const struct store_key *from, struct candidate *ret)
 {
     struct store_item item = {0};
-    if (!launch->reading) {
-        if (store_read_begin(launch->core->store, &launch->read) < 0)
-            return false;
-        launch->reading = true;
-    }
+    if (!begin_reading(launch))
+        return false;
     store_read_each(&launch->read, TABLE_QUEUE, from, false, first_item, &item);
     if (!item.key || item.key_size != 24 || (item.value_size != 32 && item.value_size != 48))
         return false;
@@ -404,6 +431,15 @@ static enum take take_from(struct launch *launch, const struct reeve_uuid *organ
     }
 }
 
+/* There may be rows that could not be read. */
+static bool is_cut_short(const struct launch *launch)
+{
+    const int error = launch->reading ? launch->read.error : -REEVE_ERROR_UNAVAILABLE;
+    if (may_pass(error))
+        not_now(launch->core);
+    return error < 0;
+}
+
 /* One operation of each organization in turn, until the places are taken or nobody has any left. */
 static void work_off_backlog(struct launch *launch)
 {
@@ -414,13 +450,13 @@ static void work_off_backlog(struct launch *launch)
     bool started = false;
     while (flights->count < launch->core->limits.operations_max) {
         if (!next_organization(launch, &flights->turn, &row)) {
-            flights->backlog = launch->reading && launch->read.error < 0;
+            flights->backlog = is_cut_short(launch);
             return;
         }
         flights->turn = row.organization_id;
         if (started && uuid_equal(&row.organization_id, &round_start)) {
             if (!launched) {
-                flights->backlog = limited;
+                flights->backlog = limited || is_cut_short(launch);
                 return;
             }
             launched = limited = false;
@@ -437,6 +473,7 @@ static void work_off_backlog(struct launch *launch)
 void core_dispatch_batch(struct core *core, const struct core_batch *batch)
 {
     struct launch launch = {.core = core};
+    core->flights.retry_mono_ms = 0;
     for (struct action *action = batch->actions; action; action = action->next) {
         if (action->kind == ACTION_LAND) {
             land(&launch, action->flight);
@@ -503,7 +540,8 @@ uint64_t flights_next_deadline(const struct core *core)
 {
     const uint64_t flying = next_deadline(core->flights.flying_first);
     const uint64_t cancelling = next_deadline(core->flights.cancelling_first);
-    return flying < cancelling ? flying : cancelling;
+    const uint64_t ends = flying < cancelling ? flying : cancelling, retry = core->flights.retry_mono_ms;
+    return retry && retry < ends ? retry : ends;
 }
 
 void flights_roll_back(struct core *core)
