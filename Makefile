@@ -197,6 +197,9 @@ $(OUT)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB_OBJECTS) $(BUILD)/libfrontend
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(TEST_PACKAGES)) $(FRONTEND_LIBS)
 
+# What it allocates fails where the test says so.
+$(OUT)/tests/test_memory: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=posix_memalign
+
 $(BENCH_LIB_OBJECTS): CPPFLAGS += $(if $(BENCH_PACKAGES),-DBENCH_SQLITE) $(call packages_cflags,$(BENCH_PACKAGES))
 
 $(OUT)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIB_OBJECTS) $(BUILD)/libfrontends.a $(OUT)/libreeve.a

@@ -633,8 +633,9 @@ static int open_segments(struct journal *journal, const struct journal_end *end,
 static int start(struct journal *journal, const struct journal_end *end, struct reeve_error *ret_error)
 {
     int r = open_segments(journal, end, ret_error);
-    if (r == 0 && journal->next.segment == 0 && move_on(journal) != 0)
-        r = error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "%s in %s", journal->failure, journal->directory);
+    if (r == 0 && journal->next.segment == 0 && (r = move_on(journal)) < 0)
+        r = error_set(ret_error, r == -REEVE_ERROR_NO_MEMORY ? REEVE_ERROR_NO_MEMORY : REEVE_ERROR_STORE_ACCESS, NULL,
+                      "%s in %s", journal->failure, journal->directory);
     if (r < 0)
         return r;
     journal->durable = journal->next;
