@@ -168,6 +168,8 @@ struct reeve_uuid core_new_id(struct core *core);
 void *core_alloc(struct core *core, size_t size);
 struct reeve_str core_copy(struct core *core, struct reeve_str text);
 void core_fault(struct core *core, int code);
+/* A record that decodes and does not keep its own rules. */
+void core_damaged(struct core *core, const char *what, const char *problem);
 /* Bytes from the store, copied, decoded: false where there is none, or on a fault. */
 bool core_load(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
                void *ret_record);
@@ -179,6 +181,11 @@ void core_insert(struct core *core, enum store_table table, const struct store_k
 struct action *core_action(struct core *core, int kind);
 /* Move a row of the due table or the queue from one place to another; 0 is no place. */
 void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enum due_kind kind,
+                   const struct reeve_uuid *first, const struct reeve_uuid *second);
+
+/* A row whose record is not there, or is due at another time. Not possible unless the store is damaged; it must not
+ * come up for ever. Where the record could not be read, nothing is known of it. */
+void core_drop_due(struct core *core, const char *what, uint64_t due_ms, enum due_kind kind,
                    const struct reeve_uuid *first, const struct reeve_uuid *second);
 
 /* Look up when the next timer is due; at the end of a batch. */
