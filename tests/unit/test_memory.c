@@ -120,7 +120,7 @@ struct life {
     size_t task_count;
     struct known known[KNOWN_MAX]; /* acknowledged */
     size_t known_count;
-    struct reeve_uuid organization_id, service_id, backup_id;
+    struct reeve_uuid organization_id, service_id;
 };
 
 static void on_start(void *arg, struct flight *flight)
@@ -360,14 +360,19 @@ static bool set_password(struct life *life)
     return ask(life, &request, "five") && ask_again(life, &request) && finish_task(life);
 }
 
+static bool begin_backup(struct life *life, const char *idempotency_key)
+{
+    if (!command(life, REEVE_COMMAND_BACKUP_CREATE, idempotency_key))
+        return false;
+    const struct reeve_uuid id = life->result.answer.backup.id;
+    know(life, TABLE_BACKUPS, key_pair(&life->service_id, &id));
+    know(life, TABLE_BACKUP_INDEX, key_uuid(&id));
+    return true;
+}
+
 static bool make_backup(struct life *life)
 {
-    if (!command(life, REEVE_COMMAND_BACKUP_CREATE, "six"))
-        return false;
-    life->backup_id = life->result.answer.backup.id;
-    know(life, TABLE_BACKUPS, key_pair(&life->service_id, &life->backup_id));
-    know(life, TABLE_BACKUP_INDEX, key_uuid(&life->backup_id));
-    return finish_task(life);
+    return begin_backup(life, "six") && finish_task(life);
 }
 
 static bool copy_and_check(struct life *life)
@@ -416,16 +421,18 @@ static bool open_again(struct life *life)
     return !life->gave_up;
 }
 
-static bool stop_it_after_all(struct life *life)
+/* What is under way is given up for it. */
+static bool stop_in_a_backup(struct life *life)
 {
-    return command(life, REEVE_COMMAND_SERVICE_STOP, "seven") && open_again(life) && finish_task(life);
+    return begin_backup(life, "seven") && command(life, REEVE_COMMAND_SERVICE_STOP, "eight") && open_again(life) &&
+           finish_task(life);
 }
 
 static void live(struct life *life)
 {
     static bool (*const steps[])(struct life *) = {open_life,      make_organization, make_key,     make_service,
                                                    update_service, checkpoint,        set_password, make_backup,
-                                                   copy_and_check, stop_it_after_all};
+                                                   copy_and_check, stop_in_a_backup};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0] && steps[i](life); i++)
         ;
     if (life->is_open)
