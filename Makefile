@@ -124,7 +124,7 @@ help:
 	@echo 'make states       every state that two services can reach, by the core itself; make states-short; make states-bugs tries it'
 	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
 	@echo 'make faults       failing and full disks, files and memory that run out, damaged stores'
-	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one'
+	@echo 'make fuzz         hunts with libFuzzer: SECONDS=60 for each target, T=NAME for one; SEED=1: the same inputs each time'
 	@echo 'make coverage     line and branch coverage of all suites     make valgrind   C tests under valgrind'
 	@echo 'make install      DESTDIR= PREFIX=/usr/local; make uninstall'
 	@echo 'make setup        install what building and testing needs (apt); make clean'
@@ -217,7 +217,7 @@ $(OUT)/states: $(call object,$(STATES_SOURCES)) $(OUT)/libreeve.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
 
 $(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BUILD)/tests/fuzz/frontend.o \
-               $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+               $(BUILD)/tests/fuzz/repeat.o $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
@@ -274,11 +274,12 @@ states-bugs:
 	@.ci/setup build
 	@tests/sim/bugs --states
 
-# Each target SECONDS long (T=NAME: one of them), in turn; what it finds is in build/fuzz/found.
+# Each target SECONDS long (T=NAME: one of them), in turn; what it finds is in build/fuzz/found. With SEED=N no hunt: so
+# many inputs for each, the same each time.
 fuzz:
 	@.ci/setup build fuzz
 	@$(MAKE) --no-print-directory FUZZ=1 CC=clang fuzzers
-	@tests/fuzz/run $(or $(SECONDS),60) $(or $(T),$(notdir $(FUZZERS)))
+	@SEED=$(SEED) tests/fuzz/run $(or $(SECONDS),60) $(or $(T),$(notdir $(FUZZERS)))
 
 fuzzers: $(FUZZERS)
 
