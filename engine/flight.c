@@ -119,18 +119,18 @@ static bool read_record(struct launch *launch, enum store_table table, const str
                         const struct record_type *type, struct arena *arena, void *ret_record)
 {
     struct reeve_str value;
-    int r = -REEVE_ERROR_UNAVAILABLE;
-    bool found = false;
-    if (begin_reading(launch)) {
-        found = store_read_get(&launch->read, table, key, &value);
-        r = launch->read.error;
+    if (!begin_reading(launch)) {
+        launch->unread = true;
+        return false;
     }
-    if (found) {
-        void *copy = arena_copy(arena, value.data, value.size);
-        r = copy ? codec_decode_stored(type, copy, value.size, arena, ret_record) : -REEVE_ERROR_NO_MEMORY;
+    if (!store_read_get(&launch->read, table, key, &value)) {
+        launch->unread |= may_pass(launch->read.error);
+        return false;
     }
+    void *copy = arena_copy(arena, value.data, value.size);
+    const int r = copy ? codec_decode_stored(type, copy, value.size, arena, ret_record) : -REEVE_ERROR_NO_MEMORY;
     launch->unread |= may_pass(r);
-    return found && r == 0;
+    return r == 0;
 }
 
 /* Fill the flight from what the store has now. False: the operation is no longer wanted. */
