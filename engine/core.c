@@ -38,10 +38,7 @@ static void expand(const struct core *core, uint32_t number, void *bytes, size_t
 
 void core_random(struct core *core, void *bytes, size_t size)
 {
-    if (size > sizeof core->random) {
-        expand(core, ++core->random_used, bytes, size);
-        return;
-    }
+    assert(size <= sizeof core->random);
     if (core->random_left < size) {
         expand(core, ++core->random_used, core->random, sizeof core->random);
         core->random_left = sizeof core->random;
