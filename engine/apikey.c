@@ -182,8 +182,7 @@ void apikey_due(struct core *core, const struct reeve_uuid *organization_id, con
     struct reeve_key key;
     const struct store_key store_key = key_pair(organization_id, key_id);
     if (!core_load(core, TABLE_KEYS, &store_key, &record_type_key, &key) || key.expires_ms != due_ms) {
-        core_log(core, REEVE_LOG_ERROR, "a timer without its key was dropped; `reeve check` tells more");
-        core_move_due(core, due_ms, 0, DUE_KEY, organization_id, key_id);
+        core_drop_due(core, "key", due_ms, DUE_KEY, organization_id, key_id);
         return;
     }
     key.organization_id = *organization_id;

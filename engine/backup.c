@@ -27,6 +27,8 @@ const char *backup_check(const struct reeve_backup *backup)
         return "only a finished backup has the time it finished";
     if (!wants && backup->expires_ms == 0)
         return "a finished backup has an end of its retention";
+    if (backup->state == REEVE_BACKUP_STATE_NONE || backup->state == REEVE_BACKUP_STATE_GONE)
+        return "what is stored is in a state";
     return NULL;
 }
 
@@ -41,6 +43,11 @@ bool backup_load(struct core *core, const struct reeve_uuid *service_id, const s
     const struct store_key key = key_pair(service_id, backup_id);
     if (!core_load(core, TABLE_BACKUPS, &key, &record_type_backup, &ret_edit->record))
         return false;
+    const char *problem = backup_check(&ret_edit->record);
+    if (problem) {
+        core_damaged(core, "backup", problem);
+        return false;
+    }
     ret_edit->record.service_id = *service_id;
     ret_edit->record.id = *backup_id;
     ret_edit->queued_before = ret_edit->record.operation.queued;
@@ -59,7 +66,7 @@ void backup_save(struct core *core, struct backup_edit *edit)
         store_delete(core->store, TABLE_BACKUPS, &key);
         store_delete(core->store, TABLE_BACKUP_INDEX, &index);
     } else {
-        assert(backup_check(backup) == NULL);
+        assert(core->fault < 0 || backup_check(backup) == NULL);
         stored = core_save(core, TABLE_BACKUPS, &key, &record_type_backup, backup);
         if (backup->generation == 1)
             store_put(core->store, TABLE_BACKUP_INDEX, &index, &backup->service_id, sizeof backup->service_id);
@@ -286,8 +293,7 @@ void backup_due(struct core *core, const struct reeve_uuid *service_id, const st
 {
     struct backup_edit edit;
     if (!backup_load(core, service_id, backup_id, &edit) || edit.due_before_ms != due_ms) {
-        core_log(core, REEVE_LOG_ERROR, "a timer without its backup was dropped; `reeve check` tells more");
-        core_move_due(core, due_ms, 0, DUE_BACKUP, service_id, backup_id);
+        core_drop_due(core, "backup", due_ms, DUE_BACKUP, service_id, backup_id);
         return;
     }
     struct reeve_backup *backup = &edit.record;

@@ -38,10 +38,7 @@ static void expand(const struct core *core, uint32_t number, void *bytes, size_t
 
 void core_random(struct core *core, void *bytes, size_t size)
 {
-    if (size > sizeof core->random) {
-        expand(core, ++core->random_used, bytes, size);
-        return;
-    }
+    assert(size <= sizeof core->random);
     if (core->random_left < size) {
         expand(core, ++core->random_used, core->random, sizeof core->random);
         core->random_left = sizeof core->random;
@@ -91,6 +88,12 @@ struct reeve_str core_copy(struct core *core, struct reeve_str text)
     if (text.size && !data)
         core_fault(core, -REEVE_ERROR_NO_MEMORY);
     return (struct reeve_str){data, data ? text.size : 0};
+}
+
+void core_damaged(struct core *core, const char *what, const char *problem)
+{
+    core_log(core, REEVE_LOG_ERROR, "a stored %s cannot be read: %s; `reeve check` tells more", what, problem);
+    core_fault(core, -REEVE_ERROR_STORE_DAMAGED);
 }
 
 bool core_load(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
@@ -181,6 +184,15 @@ void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enu
         store_insert(core->store, TABLE_DUE, &key, NULL, 0);
 }
 
+void core_drop_due(struct core *core, const char *what, uint64_t due_ms, enum due_kind kind,
+                   const struct reeve_uuid *first, const struct reeve_uuid *second)
+{
+    if (core->fault < 0)
+        return;
+    core_log(core, REEVE_LOG_ERROR, "a timer without its %s was dropped; `reeve check` tells more", what);
+    core_move_due(core, due_ms, 0, kind, first, second);
+}
+
 /* ---- Opening ---- */
 
 static void note_number(struct core *core, const char *name, uint64_t number)
@@ -222,34 +234,47 @@ static int check_schema(struct core *core, uint64_t now_ms, struct reeve_error *
     return 0;
 }
 
-/* The numbers that go on from what is stored. */
-static void restore_counters(struct core *core, uint64_t now_ms)
+/* No store comes as far: it would not go on from there. */
+#define NUMBER_MAX (UINT64_MAX / 2)
+
+static bool restore_sequence(struct core *core)
 {
     struct store_item item;
-    core->opened_ms = now_ms;
-    if (store_last(core->store, TABLE_EVENTS, &item) && item.key_size == 8) {
-        core->next.sequence = get_be64(item.key);
-        if (store_seek(core->store, TABLE_EVENTS, &(struct store_key){0}, &item) && item.key_size == 8)
-            core->next.event_count = core->next.sequence - get_be64(item.key) + 1;
-    }
-    /* The newest place in the queue: the last row of each organization that has any. */
+    if (!store_last(core->store, TABLE_EVENTS, &item))
+        return true;
+    if (item.key_size != 8 || get_be64(item.key) > NUMBER_MAX)
+        return false;
+    core->next.sequence = get_be64(item.key);
+    if (store_seek(core->store, TABLE_EVENTS, &(struct store_key){0}, &item) && item.key_size == 8)
+        core->next.event_count = core->next.sequence - get_be64(item.key) + 1;
+    return item.key_size == 8;
+}
+
+/* The newest place in the queue: the last row of each organization that has any. */
+static bool restore_queue_number(struct core *core)
+{
     struct store_key from = {0};
-    while (store_seek(core->store, TABLE_QUEUE, &from, &item) && item.key_size == 24) {
-        struct store_key prefix = {.size = 16};
-        memcpy(prefix.bytes, item.key, 16);
+    struct store_item item;
+    while (store_seek(core->store, TABLE_QUEUE, &from, &item)) {
+        if (item.key_size != 24 || get_be64(item.key + 16) > NUMBER_MAX)
+            return false;
+        const struct reeve_uuid organization_id = uuid_at(item.key);
+        const uint64_t number = get_be64(item.key + 16);
         core->flights.backlog = true;
-        from = key_after_prefix(prefix);
-        for (;;) {
-            const uint64_t number = get_be64(item.key + 16);
-            core->next.queue_number = number > core->next.queue_number ? number : core->next.queue_number;
-            struct store_key next = key_queue(&(struct reeve_uuid){0}, number + 1);
-            memcpy(next.bytes, prefix.bytes, 16);
-            if (!store_seek(core->store, TABLE_QUEUE, &next, &item) || memcmp(item.key, prefix.bytes, 16) != 0)
-                break;
-        }
-        if (from.size == 0)
-            break;
+        core->next.queue_number = number > core->next.queue_number ? number : core->next.queue_number;
+        from = key_queue(&organization_id, number + 1);
     }
+    return true;
+}
+
+/* The numbers that go on from what is stored. */
+static int restore_counters(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
+{
+    core->opened_ms = now_ms;
+    if (!restore_sequence(core) || !restore_queue_number(core))
+        return error_set(ret_error, REEVE_ERROR_STORE_DAMAGED, NULL,
+                         "an event or a place in the queue has a key that is none; `reeve check` tells more");
+    return 0;
 }
 
 static int load_state_counts(struct core *core, struct reeve_error *ret_error)
@@ -272,11 +297,12 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
     r = check_schema(core, now_ms, ret_error);
     if (r == 0)
         r = load_state_counts(core, ret_error);
+    if (r == 0)
+        r = restore_counters(core, now_ms, ret_error);
     if (r < 0) {
         store_abort(core->store);
         return r;
     }
-    restore_counters(core, now_ms);
     crash_point(CRASH_OPENING);
     r = store_commit(core->store);
     if (r < 0)

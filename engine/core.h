@@ -80,6 +80,7 @@ struct flights {
     size_t count;
     bool backlog;           /* the queue table may hold operations that are not in flight */
     struct reeve_uuid turn; /* the organization served last */
+    uint64_t retry_mono_ms; /* when what could not be launched for want of memory is tried again; 0: nothing */
 };
 
 /* Numbers that go on from batch to batch. */
@@ -176,6 +177,8 @@ struct reeve_uuid core_new_id(struct core *core);
 void *core_alloc(struct core *core, size_t size);
 struct reeve_str core_copy(struct core *core, struct reeve_str text);
 void core_fault(struct core *core, int code);
+/* A record that decodes and does not keep its own rules. */
+void core_damaged(struct core *core, const char *what, const char *problem);
 /* Bytes from the store, copied, decoded: false where there is none, or on a fault. */
 bool core_load(struct core *core, enum store_table table, const struct store_key *key, const struct record_type *type,
                void *ret_record);
@@ -189,6 +192,11 @@ struct action *core_action(struct core *core, int kind);
 struct offer *core_offer(struct core *core);
 /* Move a row of the due table or the queue from one place to another; 0 is no place. */
 void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enum due_kind kind,
+                   const struct reeve_uuid *first, const struct reeve_uuid *second);
+
+/* A row whose record is not there, or is due at another time. Not possible unless the store is damaged; it must not
+ * come up for ever. Where the record could not be read, nothing is known of it. */
+void core_drop_due(struct core *core, const char *what, uint64_t due_ms, enum due_kind kind,
                    const struct reeve_uuid *first, const struct reeve_uuid *second);
 
 /* Look up when the next timer is due; at the end of a batch. */

@@ -8,6 +8,7 @@
 #include "service.h"
 
 #define ARENA_SIZE 2048 /* where a record does not fit into a flight */
+#define RETRY_MS 500
 
 /* What an organization has in flight. All its queue rows up to `place` are in flight or wait in a flight. */
 struct org_flights {
@@ -28,6 +29,7 @@ struct launch {
     bool is_newest; /* the batch: what it offers is wanted, and is as it says */
     struct store_read read;
     bool reading;
+    bool unread; /* the candidate could not be looked at: nothing is known of it */
     struct flight *first, *last;
 };
 
@@ -104,15 +106,33 @@ static bool begin_reading(struct launch *launch)
     return launch->reading;
 }
 
+/* Damage stays; what cannot be read for another reason may be readable later. */
+static bool may_pass(int error)
+{
+    return error == -REEVE_ERROR_NO_MEMORY || error == -REEVE_ERROR_UNAVAILABLE;
+}
+
+static bool read_stored(struct launch *launch, enum store_table table, const struct store_key *key,
+                        struct reeve_str *ret_stored)
+{
+    const bool reading = begin_reading(launch);
+    if (reading && store_read_get(&launch->read, table, key, ret_stored))
+        return true;
+    launch->unread |= !reading || may_pass(launch->read.error);
+    return false;
+}
+
 /* From its stored form where that is known, else as the store has it now. */
 static bool load_record(struct launch *launch, struct reeve_str stored, enum store_table table,
                         const struct store_key *key, const struct record_type *type, struct arena *arena,
                         void *ret_record)
 {
-    if (!stored.size && !(begin_reading(launch) && store_read_get(&launch->read, table, key, &stored)))
+    if (!stored.size && !read_stored(launch, table, key, &stored))
         return false;
     void *copy = arena_copy(arena, stored.data, stored.size);
-    return copy && codec_decode_stored(type, copy, stored.size, arena, ret_record) == 0;
+    const int r = copy ? codec_decode_stored(type, copy, stored.size, arena, ret_record) : -REEVE_ERROR_NO_MEMORY;
+    launch->unread |= may_pass(r);
+    return r == 0;
 }
 
 static void load_service(struct launch *launch, struct flight *flight, const struct candidate *candidate,
@@ -215,20 +235,29 @@ static bool register_flight(struct core *core, struct flight *flight, const stru
     return true;
 }
 
-/* Put an operation in flight whose slot is free. False: not now (no memory); a candidate that is no longer wanted is
- * passed over with true. */
+/* Memory is short, or the store cannot be read: it is tried again soon, also where nothing else happens by then. */
+static bool not_now(struct core *core)
+{
+    core->flights.retry_mono_ms = core->mono_ms + RETRY_MS;
+    return false;
+}
+
+/* Put an operation in flight whose slot is free. False: not now; a candidate that is no longer wanted is passed over
+ * with true. */
 static bool launch_one(struct launch *launch, const struct candidate *candidate)
 {
     struct core *core = launch->core;
     struct flight *flight = malloc(sizeof *flight);
     if (!flight)
-        return false;
+        return not_now(core);
     memset(flight, 0, offsetof(struct flight, service));
     atomic_init(&flight->references, 1);
     arena_init_on(&flight->arena, flight->memory, sizeof flight->memory, ARENA_SIZE);
-    if (!load_flight(launch, flight, candidate)) {
+    launch->unread = false;
+    const bool wanted = load_flight(launch, flight, candidate);
+    if (!wanted || launch->unread) {
         flight_release(flight);
-        return true;
+        return !launch->unread || not_now(core);
     }
     const bool of_backup_alone = flight->task.kind == REEVE_OPERATION_KIND_DELETE_BACKUP;
     flight->slot_id = of_backup_alone ? candidate->backup_id : candidate->service_id;
@@ -236,7 +265,7 @@ static bool launch_one(struct launch *launch, const struct candidate *candidate)
     flight->deadline_mono_ms = core->mono_ms + flight->task.timeout_ms;
     if (!register_flight(core, flight, candidate)) {
         flight_release(flight);
-        return false;
+        return not_now(core);
     }
     list_insert(&core->flights.flying_first, &core->flights.flying_last, flight);
     atomic_fetch_add(&flight->references, 1); /* until it has been started, whatever happens meanwhile */
@@ -289,9 +318,11 @@ static void wait_in(struct flight *holder, const struct candidate *candidate)
     *waiting = (struct waiting){candidate->operation_id, candidate->backup_id, candidate->number};
 }
 
-/* What waited for the slot gets it: the first that is still wanted; the other goes on waiting in its flight. */
-static void launch_waiting(struct launch *launch, const struct flight *landed)
+/* What waited for the slot gets it: the first that is still wanted; the other goes on waiting in its flight. False: one
+ * could not be launched, and waits in none. */
+static bool launch_waiting(struct launch *launch, const struct flight *landed)
 {
+    bool all = true;
     for (int i = 0; i < 2; i++) {
         const struct waiting *waiting = &landed->waiting[i];
         if (waiting->number == 0)
@@ -301,9 +332,10 @@ static void launch_waiting(struct launch *launch, const struct flight *landed)
         struct flight *holder = slot_holder(&launch->core->flights, &candidate);
         if (holder)
             wait_in(holder, &candidate);
-        else if (!launch_one(launch, &candidate))
-            launch->core->flights.backlog = true;
+        else
+            all &= launch_one(launch, &candidate);
     }
+    return all;
 }
 
 static void land(struct launch *launch, struct flight *flight)
@@ -313,16 +345,16 @@ static void land(struct launch *launch, struct flight *flight)
     map_remove(&flights->by_operation, &flight->task.operation_id);
     map_remove(&flights->by_slot, &flight->slot_id);
     flights->count--;
-    launch_waiting(launch, flight);
+    const bool others_wait = !launch_waiting(launch, flight) || flight->others_wait;
     struct org_flights *org = map_get(&flights->by_organization, &flight->task.organization_id);
     assert(org && org->count > 0);
     if (--org->count == 0) {
         map_remove(&flights->by_organization, &flight->task.organization_id);
         free(org);
-    } else if (flight->others_wait) {
+    } else if (others_wait) {
         org->place = 0;
     }
-    flights->backlog |= flight->others_wait;
+    flights->backlog |= others_wait;
     flight_release(flight);
 }
 
@@ -429,6 +461,15 @@ static enum take take_from(struct launch *launch, const struct reeve_uuid *organ
     }
 }
 
+/* There may be rows that could not be read. */
+static bool is_cut_short(const struct launch *launch)
+{
+    const int error = launch->reading ? launch->read.error : -REEVE_ERROR_UNAVAILABLE;
+    if (may_pass(error))
+        not_now(launch->core);
+    return error < 0;
+}
+
 /* One operation of each organization in turn, until the places are taken or nobody has any left. */
 static void work_off_backlog(struct launch *launch)
 {
@@ -439,13 +480,13 @@ static void work_off_backlog(struct launch *launch)
     bool started = false;
     while (flights->count < launch->core->limits.operations_max) {
         if (!next_organization(launch, &flights->turn, &row)) {
-            flights->backlog = launch->reading && launch->read.error < 0;
+            flights->backlog = is_cut_short(launch);
             return;
         }
         flights->turn = row.organization_id;
         if (started && uuid_equal(&row.organization_id, &round_start)) {
             if (!launched) {
-                flights->backlog = limited;
+                flights->backlog = limited || is_cut_short(launch);
                 return;
             }
             launched = limited = false;
@@ -462,6 +503,7 @@ static void work_off_backlog(struct launch *launch)
 void core_dispatch_batch(struct core *core, const struct core_batch *batch, uint64_t durable)
 {
     struct launch launch = {.core = core, .is_newest = batch->number == durable};
+    core->flights.retry_mono_ms = 0;
     for (struct action *action = batch->actions; action; action = action->next) {
         if (action->kind == ACTION_LAND) {
             land(&launch, action->flight);
@@ -528,7 +570,8 @@ uint64_t flights_next_deadline(const struct core *core)
 {
     const uint64_t flying = next_deadline(core->flights.flying_first);
     const uint64_t cancelling = next_deadline(core->flights.cancelling_first);
-    return flying < cancelling ? flying : cancelling;
+    const uint64_t ends = flying < cancelling ? flying : cancelling, retry = core->flights.retry_mono_ms;
+    return retry && retry < ends ? retry : ends;
 }
 
 void flights_roll_back(struct core *core)

@@ -439,9 +439,9 @@ static int start(struct journal *journal, const struct journal_end *end, struct 
 {
     int r = segments_open(&journal->segments, end, ret_error);
     pthread_mutex_lock(&journal->lock);
-    if (r == 0 && journal->next.segment == 0 && move_on(journal) != 0)
-        r = error_set(ret_error, REEVE_ERROR_STORE_ACCESS, NULL, "%s in %s", journal->failure,
-                      journal->segments.directory);
+    if (r == 0 && journal->next.segment == 0 && (r = move_on(journal)) < 0)
+        r = error_set(ret_error, r == -REEVE_ERROR_NO_MEMORY ? REEVE_ERROR_NO_MEMORY : REEVE_ERROR_STORE_ACCESS, NULL,
+                      "%s in %s", journal->failure, journal->segments.directory);
     pthread_mutex_unlock(&journal->lock);
     if (r < 0)
         return r;

@@ -15,7 +15,7 @@ int rule_name(struct reeve_str name, const char *field, struct reeve_error *ret_
     for (size_t i = 0; i < name.size; i++) {
         const unsigned char c = (unsigned char)name.data[i];
         const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c >= 0x80;
-        if (!letter && !strchr(" -_.", c))
+        if (!letter && !memchr(" -_.", c, 4))
             return error_set(ret_error, REEVE_ERROR_BAD_REQUEST, field,
                              "may have letters, digits, spaces and - _ . only, has '%c'", c);
         spaces += c == ' ';

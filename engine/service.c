@@ -5,6 +5,7 @@
 
 #include "backup.h"
 #include "organization.h"
+#include "rules.h"
 #include "state_counts.h"
 
 #define MINUTE_MS UINT64_C(60000)
@@ -70,6 +71,12 @@ const char *service_check(const struct reeve_service *service)
         return "more was applied than was asked for";
     if (service->generation == 0 || service->created_ms == 0)
         return "generation and time of creation are required";
+    if (service->state == REEVE_SERVICE_STATE_NONE || service->state == REEVE_SERVICE_STATE_GONE)
+        return "what is stored is in a state";
+    struct reeve_error error;
+    if (service->backup_configuration.start_time.size &&
+        rule_backup_configuration(&service->backup_configuration, &error) < 0)
+        return "its backups have a time that is none";
     return NULL;
 }
 
@@ -79,6 +86,11 @@ bool service_load(struct core *core, const struct reeve_uuid *organization_id, c
     const struct store_key key = key_pair(organization_id, service_id);
     if (!core_load(core, TABLE_SERVICES, &key, &record_type_service, &ret_edit->record))
         return false;
+    const char *problem = service_check(&ret_edit->record);
+    if (problem) {
+        core_damaged(core, "service", problem);
+        return false;
+    }
     service_derive(&ret_edit->record, organization_id, service_id);
     ret_edit->queued_before = ret_edit->record.operation.queued;
     ret_edit->state_before = ret_edit->record.state;
@@ -100,7 +112,7 @@ void service_save(struct core *core, struct service_edit *edit)
     if (gone) {
         store_delete(core->store, TABLE_SERVICES, &key);
     } else {
-        assert(service_check(service) == NULL);
+        assert(core->fault < 0 || service_check(service) == NULL); /* with a fault the batch does not happen */
         const bool is_new = edit->state_before == REEVE_SERVICE_STATE_NONE;
         stored = (is_new ? core_insert : core_save)(core, TABLE_SERVICES, &key, &record_type_service, service);
     }
@@ -512,9 +524,7 @@ void service_due(struct core *core, const struct reeve_uuid *organization_id, co
 {
     struct service_edit edit;
     if (!service_load(core, organization_id, service_id, &edit) || edit.due_before_ms != due_ms) {
-        /* Not possible unless the store is damaged; the row must not come up for ever. */
-        core_log(core, REEVE_LOG_ERROR, "a timer without its service was dropped; `reeve check` tells more");
-        core_move_due(core, due_ms, 0, DUE_SERVICE, organization_id, service_id);
+        core_drop_due(core, "service", due_ms, DUE_SERVICE, organization_id, service_id);
         return;
     }
     struct reeve_service *service = &edit.record;

@@ -126,7 +126,7 @@ static void show_mysql(struct core *core, struct reeve_service *service)
             endpoints[count++] = before->items[i];
     }
     const struct reeve_str host = before->items[0].host;
-    const char *dot = memchr(host.data, '.', host.size);
+    const char *dot = host.size ? memchr(host.data, '.', host.size) : NULL;
     const size_t name_size = dot ? (size_t)(dot - host.data) : host.size;
     snprintf(user, sizeof user, "mysql4%.*s", (int)(name_size < 20 ? name_size : 20), host.data);
     if (service->mysql_enabled)

@@ -20,7 +20,7 @@ char *buffer_reserve(struct buffer *buffer, size_t size)
 {
     if (buffer->failed)
         return NULL;
-    if (buffer->capacity - buffer->size < size) {
+    if (!buffer->data || buffer->capacity - buffer->size < size) {
         size_t capacity = buffer->capacity ? buffer->capacity : 256;
         while (capacity - buffer->size < size && capacity <= SIZE_MAX / 2)
             capacity *= 2;

@@ -47,3 +47,15 @@ const char *fuzz_write(const char *name, const void *data, size_t size)
     close(fd);
     return path;
 }
+
+uint8_t *fuzz_read(const char *path, size_t *ret_size)
+{
+    FILE *file = fopen(path, "rb");
+    fuzz_require(file && fseek(file, 0, SEEK_END) == 0, "a file cannot be read");
+    *ret_size = (size_t)ftell(file);
+    uint8_t *bytes = malloc(*ret_size + 1);
+    rewind(file);
+    fuzz_require(bytes && fread(bytes, 1, *ret_size, file) == *ret_size, "a file cannot be read");
+    fclose(file);
+    return bytes;
+}

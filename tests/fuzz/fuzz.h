@@ -15,5 +15,7 @@ void fuzz_require(int condition, const char *what);
 const char *fuzz_directory(void);
 /* Its file of that name has these bytes. The path is good until the next call. */
 const char *fuzz_write(const char *name, const void *data, size_t size);
+/* What a file has; to be freed. */
+uint8_t *fuzz_read(const char *path, size_t *ret_size);
 
 #endif

@@ -30,6 +30,8 @@ static void check(const struct reeve_outcome *outcome)
         check_text(outcome->code, 63);
         check_text(outcome->message, 511);
         break;
+    case REEVE_OUTCOME_STATUS_UNSET:
+    case REEVE_OUTCOME_STATUS_CANCELLED:
     default:
         fuzz_require(0, "an outcome that is none");
     }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/buffer.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/map.h"
@@ -16,6 +17,27 @@
 #include "base/scan.h"
 #include "base/uuid.h"
 #include "codec.h"
+
+/* ---- buffer ---- */
+
+static void test_a_buffer_has_room_for_nothing_and_none_for_everything(void **state)
+{
+    (void)state;
+    struct buffer buffer = {0};
+    assert_non_null(buffer_reserve(&buffer, 0));
+    buffer_append(&buffer, "abc", 3);
+    buffer_append(&buffer, NULL, 0);
+    assert_int_equal(buffer.size, 3);
+    assert_null(buffer_reserve(&buffer, SIZE_MAX));
+    assert_true(buffer.failed);
+    assert_null(buffer_reserve(&buffer, 1));
+    assert_int_equal(buffer_write(&buffer, "d", 1), -1);
+    assert_int_equal(buffer.size, 3);
+    buffer_reset(&buffer);
+    assert_int_equal(buffer_write(&buffer, "d", 1), 0);
+    assert_memory_equal(buffer.data, "d", 1);
+    buffer_deinit(&buffer);
+}
 
 /* ---- scan ---- */
 
@@ -319,6 +341,7 @@ static void test_network_contains_what_its_bits_say(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_buffer_has_room_for_nothing_and_none_for_everything),
         cmocka_unit_test(test_scan_finds_the_end_at_every_cut),
         cmocka_unit_test(test_scan_refuses_on_the_announcement),
         cmocka_unit_test(test_clock_follows_a_jump_forward_without_jumping),

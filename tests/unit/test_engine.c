@@ -3,12 +3,14 @@
 #include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -432,24 +434,144 @@ static void test_only_what_changes_something_is_submitted(void **state)
     close_world(&world);
 }
 
-static void test_wrong_options_name_the_field(void **state)
+/* ---- A disk that takes nothing ---- */
+
+struct disk {
+    char directory[64];
+    uv_loop_t loop;
+    struct reeve_engine *engine;
+    struct reeve_client *client;
+    bool answered, stopped_writing, writes_again, is_running;
+    enum reeve_error_code code;
+    char message[256];
+    struct reeve_uuid id;               /* of what was made */
+    struct reeve_uuid operation_ids[2]; /* started on the loop */
+    unsigned started;
+};
+
+static void on_line(void *arg, enum reeve_log_level level, const char *line)
+{
+    struct disk *disk = arg;
+    disk->stopped_writing |= level == REEVE_LOG_ERROR && strstr(line, "writes are refused until");
+    disk->writes_again |= level == REEVE_LOG_INFO && strstr(line, "the store can write again");
+}
+
+static void on_disk_done(struct reeve_request *request, const struct reeve_result *result)
+{
+    struct disk *disk = request->data;
+    disk->answered = true;
+    disk->code = result->error.code;
+    snprintf(disk->message, sizeof disk->message, "%s", result->error.message);
+    if (disk->code == 0)
+        disk->id = request->command == REEVE_COMMAND_ORGANIZATION_CREATE ? result->answer.organization.id
+                                                                         : result->answer.service_created.service.id;
+}
+
+static enum reeve_error_code ask(struct disk *disk, struct reeve_request *request)
+{
+    request->on_done = on_disk_done;
+    request->data = disk;
+    disk->answered = false;
+    assert_int_equal(reeve_submit(disk->client, request), 0);
+    while (!disk->answered)
+        uv_run(&disk->loop, UV_RUN_ONCE);
+    return disk->code;
+}
+
+static void start_on_disk(void *arg, struct reeve_task *task)
+{
+    struct disk *disk = arg;
+    disk->operation_ids[disk->started++] = task->operation_id;
+}
+
+static void on_running(struct reeve_watch *watch, const struct reeve_event *event)
+{
+    ((struct disk *)watch->data)->is_running |= event->to == REEVE_SERVICE_STATE_RUNNING;
+}
+
+/* Files of this process may not be written from here on; returns what may be set again. */
+static struct rlimit fill_disk(void)
+{
+    struct rlimit before, none;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    none = before;
+    none.rlim_cur = 1;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    return before;
+}
+
+static void open_disk(struct disk *disk, const struct reeve_provisioner *provisioner)
+{
+    struct reeve_error error;
+    assert_non_null(mkdtemp(disk->directory));
+    assert_int_equal(uv_loop_init(&disk->loop), 0);
+    const struct reeve_options options = {.data_dir = disk->directory,
+                                          .provisioner = provisioner,
+                                          .log = on_line,
+                                          .log_arg = disk,
+                                          .limits = {.journal_segment_bytes = 1 << 18}};
+    assert_int_equal(reeve_open(&options, &disk->engine, &error), 0);
+    assert_int_equal(reeve_client_open(disk->engine, &disk->loop, &disk->client), 0);
+}
+
+static void close_disk(struct disk *disk)
+{
+    reeve_client_close(disk->client, NULL, NULL);
+    reeve_close(disk->engine);
+    uv_run(&disk->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&disk->loop), 0);
+    nftw(disk->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* What was asked is refused, what was reported comes again, and all goes on when there is room. */
+static void test_a_disk_that_takes_nothing_keeps_reports_and_refuses_commands(void **state)
 {
     (void)state;
-    struct reeve_engine *engine;
+    struct disk disk = {.directory = "/tmp/reeve-test-XXXXXX"};
     struct reeve_error error;
-    assert_int_equal(reeve_open(&(struct reeve_options){0}, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
-    assert_string_equal(error.field, "data_dir");
-    struct reeve_options options = {.data_dir = "/tmp", .limits = {.batch_max = 100000000}};
-    assert_int_equal(reeve_open(&options, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
-    assert_string_equal(error.field, "batch-max");
-    options = (struct reeve_options){.data_dir = "/tmp", .catalogue = "aws us-east-1"};
-    assert_int_equal(reeve_open(&options, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
-    assert_string_equal(error.field, "catalogue");
-    const struct reeve_provisioner provisioner = {.version = 7};
-    options = (struct reeve_options){.data_dir = "/tmp", .provisioner = &provisioner};
-    assert_int_equal(reeve_open(&options, &engine, &error), -REEVE_ERROR_BAD_REQUEST);
-    assert_string_equal(error.field, "provisioner.version");
-    assert_null(engine);
+    struct reeve_stats stats;
+    const struct reeve_outcome done = {.status = REEVE_OUTCOME_STATUS_DONE};
+    const struct reeve_provisioner provisioner = {.version = REEVE_PROVISIONER_VERSION,
+                                                  .arg = &disk,
+                                                  .loop = &disk.loop,
+                                                  .start = start_on_disk,
+                                                  .cancel = start_nothing};
+    struct reeve_watch watch = {.on_event = on_running, .data = &disk};
+    struct reeve_request make = {.command = REEVE_COMMAND_ORGANIZATION_CREATE}, service = make;
+    open_disk(&disk, &provisioner);
+    assert_int_equal(reeve_watch_start(disk.client, &watch, &error), 0);
+    make.params.organization_create.name = reeve_str("acme");
+    assert_int_equal(ask(&disk, &make), 0);
+    service.command = REEVE_COMMAND_SERVICE_CREATE;
+    service.params.service_create = (struct reeve_service_create_params){.organization_id = disk.id,
+                                                                         .name = reeve_str("db"),
+                                                                         .provider = reeve_str("aws"),
+                                                                         .region = reeve_str("us-east-1"),
+                                                                         .tier = REEVE_TIER_DEVELOPMENT};
+    assert_int_equal(ask(&disk, &service), 0);
+    assert_int_equal(ask(&disk, &service), 0);
+    while (disk.started < 2)
+        uv_run(&disk.loop, UV_RUN_ONCE);
+
+    const struct rlimit before = fill_disk();
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(reeve_operation_finish(disk.engine, &disk.operation_ids[i], 1, &done), 0);
+        assert_int_equal(ask(&disk, &make), REEVE_ERROR_UNAVAILABLE);
+        assert_non_null(strstr(disk.message, "the journal cannot be written: File too large"));
+    }
+    assert_false(reeve_is_writable(disk.engine));
+    reeve_get_stats(disk.engine, &stats);
+    assert_true(stats.commit_failures >= 2);
+    assert_false(disk.is_running);
+    setrlimit(RLIMIT_FSIZE, &before);
+    while (!disk.is_running)
+        uv_run(&disk.loop, UV_RUN_ONCE);
+    assert_int_equal(ask(&disk, &make), 0);
+    assert_true(reeve_is_writable(disk.engine));
+    reeve_watch_stop(&watch);
+    close_disk(&disk);
+    assert_true(disk.stopped_writing && disk.writes_again); /* told on a thread that has ended */
 }
 
 int main(void)
@@ -465,7 +587,7 @@ int main(void)
         cmocka_unit_test(test_watches_end_while_they_are_told),
         cmocka_unit_test(test_a_report_during_the_close_is_dropped),
         cmocka_unit_test(test_only_what_changes_something_is_submitted),
-        cmocka_unit_test(test_wrong_options_name_the_field),
+        cmocka_unit_test(test_a_disk_that_takes_nothing_keeps_reports_and_refuses_commands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
