@@ -21,7 +21,8 @@ void codec_encode_stored(const struct record_type *type, const void *record, str
 int codec_decode_stored(const struct record_type *type, const void *data, size_t size, struct arena *arena,
                         void *ret_record);
 
-/* Append the wire form to a packer. */
+/* Append the wire form to what was packed: into a struct buffer, by buffer_write(), so that room can be made at once.
+ */
 void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer);
 /* The same, and so many more pairs follow in the same map, from the caller. */
 void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, msgpack_packer *packer);
