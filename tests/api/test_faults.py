@@ -97,10 +97,11 @@ class Site:
         self.create()
 
     def wait_checkpoint_fails(self):
-        """Checkpoints begin with a batch: each command that makes one is done."""
+        """Checkpoints begin with a batch; a few of them, so that nothing gets full where it takes its time."""
         failures = self.rpc.call("stats")["checkpointFailures"]
-        while self.rpc.call("stats")["checkpointFailures"] == failures:
+        for _ in range(5):
             self.create()
+        self.rpc.wait_stats(lambda stats: stats["checkpointFailures"] > failures)
 
     def assert_kept(self):
         """After a crash, too."""
