@@ -235,6 +235,41 @@ static void pack_list(msgpack_packer *packer)
 {
     msgpack_pack_array(packer, 0);
 }
+static void pack_binary(msgpack_packer *packer)
+{
+    pack_required(packer, 1);
+    text(packer, "tier"), msgpack_pack_bin(packer, 1), msgpack_pack_bin_body(packer, "x", 1);
+}
+static void pack_extension(msgpack_packer *packer)
+{
+    pack_required(packer, 1);
+    text(packer, "tier"), msgpack_pack_ext(packer, 1, 5), msgpack_pack_ext_body(packer, "x", 1);
+}
+static void pack_object(msgpack_packer *packer)
+{
+    pack_required(packer, 1);
+    text(packer, "idleScaling"), msgpack_pack_map(packer, 0);
+}
+static void pack_no_text(msgpack_packer *packer)
+{
+    pack_required(packer, 1);
+    text(packer, "tier"), text(packer, "\xff");
+}
+static void pack_number_as_name(msgpack_packer *packer)
+{
+    pack_required(packer, 1);
+    msgpack_pack_int(packer, 7), msgpack_pack_true(packer);
+}
+static void pack_no_text_as_name(msgpack_packer *packer)
+{
+    pack_required(packer, 1);
+    text(packer, "\xff"), msgpack_pack_true(packer);
+}
+static void pack_nil_id(msgpack_packer *packer)
+{
+    msgpack_pack_map(packer, 1);
+    text(packer, "organizationId"), text(packer, "00000000-0000-0000-0000-000000000000");
+}
 static void pack_bad_id(msgpack_packer *packer)
 {
     msgpack_pack_map(packer, 1);
@@ -253,6 +288,13 @@ static const struct case_ cases[] = {
     {REEVE_COMMAND_SERVICE_CREATE, pack_null, "tier", "must not be null"},
     {REEVE_COMMAND_SERVICE_CREATE, pack_generation, "ifGeneration", "not known"},
     {REEVE_COMMAND_SERVICE_CREATE, pack_list, "", "must be an object"},
+    {REEVE_COMMAND_SERVICE_CREATE, pack_binary, "tier", "<binary>"},
+    {REEVE_COMMAND_SERVICE_CREATE, pack_extension, "tier", "<extension>"},
+    {REEVE_COMMAND_SERVICE_CREATE, pack_object, "idleScaling", "true or false <object>"},
+    {REEVE_COMMAND_SERVICE_CREATE, pack_no_text, "tier", "<string>"},
+    {REEVE_COMMAND_SERVICE_CREATE, pack_number_as_name, "", "names of fields must be strings <number:7>"},
+    {REEVE_COMMAND_SERVICE_CREATE, pack_no_text_as_name, "", "names of fields must be strings <string>"},
+    {REEVE_COMMAND_SERVICE_LIST, pack_nil_id, "organizationId", "must not be the nil UUID"},
     {REEVE_COMMAND_SERVICE_LIST, pack_bad_id, "organizationId", "must be a UUID <string:42>"},
 };
 

@@ -227,6 +227,16 @@ static void test_a_second_opener_is_refused(void **state)
     assert_non_null(strstr(error.message, process));
 }
 
+/* LMDB must not have it open twice in a process. */
+static void test_what_this_process_has_open_is_not_checked_by_its_directory(void **state)
+{
+    struct fixture *f = *state;
+    struct reeve_error error;
+    struct reeve_check_summary summary;
+    assert_int_equal(reeve_check(f->directory, NULL, NULL, &summary, &error), -REEVE_ERROR_STORE_LOCKED);
+    assert_non_null(strstr(error.message, "reeve_check_engine()"));
+}
+
 static void write_file(const char *directory, const char *name, const void *data, size_t size)
 {
     char path[160];
@@ -476,6 +486,7 @@ int main(void)
         STORY(test_what_cannot_be_cut_off_is_in_doubt),
         STORY(test_a_snapshot_opens_like_the_original),
         STORY(test_a_second_opener_is_refused),
+        STORY(test_what_this_process_has_open_is_not_checked_by_its_directory),
         STORY(test_wrong_directories_and_files_are_told_apart),
         STORY(test_a_newer_schema_is_refused),
         STORY(test_an_older_store_is_migrated_on_open),
