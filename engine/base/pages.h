@@ -28,6 +28,7 @@ static inline void *pages_alloc(size_t size)
 {
     if (!pages_are_worth_it(size))
         return calloc(1, size);
+    /* cppcheck-suppress invalidFunctionArg ; no file, says mmap(2), is -1 */
     void *memory = mmap(NULL, pages_round(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
