@@ -176,6 +176,7 @@ void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enu
 {
     if (before_ms == after_ms)
         return;
+    schedule_note_move(core, before_ms, after_ms);
     struct store_key key = key_due(before_ms, kind, first, second);
     if (before_ms)
         store_delete(core->store, TABLE_DUE, &key);
@@ -294,6 +295,7 @@ int core_init(struct core *core, uint64_t now_ms, struct reeve_error *ret_error)
     if (r < 0)
         return error_set(ret_error, (enum reeve_error_code) - r, NULL, "%s", store_failure(core->store));
     core->next = (struct core_counters){0};
+    schedule_forget(core);
     r = check_schema(core, now_ms, ret_error);
     if (r == 0)
         r = load_state_counts(core, ret_error);
@@ -379,13 +381,15 @@ int core_seal(struct core *core, bool wait, struct core_batch *ret_batch)
     trim_events(core);
     state_counts_save(core);
     schedule_note_next(core);
-    if (core->fault < 0 && store_batch_error(core->store) == 0) {
+    int r = core->fault;
+    if (r < 0 && store_batch_error(core->store) == 0)
         store_abort(core->store);
-        return core->fault;
-    }
-    const int r = store_seal(core->store, wait, &ret_batch->number);
-    if (r < 0)
+    else
+        r = store_seal(core->store, wait, &ret_batch->number);
+    if (r < 0) {
+        schedule_forget(core);
         return r;
+    }
     core->sealed = core->next;
     ret_batch->counters = core->sealed;
     ret_batch->delta = core->delta;
@@ -404,6 +408,7 @@ void core_settle(struct core *core, const struct core_batch *batch)
 void core_roll_back(struct core *core)
 {
     core->sealed = core->durable;
+    schedule_forget(core);
     flights_roll_back(core);
 }
 

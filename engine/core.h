@@ -132,6 +132,8 @@ struct core {
     struct reeve_stats delta; /* counters of this batch */
 
     uint64_t next_due_ms;        /* when the next timer of the store is due; UINT64_MAX: none */
+    uint64_t first_due_ms;       /* no row of the due table is earlier */
+    bool first_due_known;        /* and one is that early, or there is none */
     struct core_batch committed; /* by core_commit() */
 
     struct flights flights;
@@ -199,8 +201,12 @@ void core_move_due(struct core *core, uint64_t before_ms, uint64_t after_ms, enu
 void core_drop_due(struct core *core, const char *what, uint64_t due_ms, enum due_kind kind,
                    const struct reeve_uuid *first, const struct reeve_uuid *second);
 
-/* Look up when the next timer is due; at the end of a batch. */
+/* Find out when the next timer is due; at the end of a batch. */
 void schedule_note_next(struct core *core);
+/* A row of the due table goes from one time to another; 0: there was none, or is none any more. */
+void schedule_note_move(struct core *core, uint64_t before_ms, uint64_t after_ms);
+/* What is known of the table counts no more: a batch has not happened. */
+void schedule_forget(struct core *core);
 
 /* Append an event; sequence and time are filled in. */
 void event_append(struct core *core, struct reeve_event *event);

@@ -67,9 +67,27 @@ static uint64_t fire_between(struct core *core, uint64_t from_ms, uint64_t until
     return worked;
 }
 
+void schedule_note_move(struct core *core, uint64_t before_ms, uint64_t after_ms)
+{
+    if (before_ms == core->first_due_ms)
+        core->first_due_known = false;
+    if (after_ms && after_ms <= core->first_due_ms) {
+        core->first_due_ms = after_ms;
+        core->first_due_known = true;
+    }
+}
+
+void schedule_forget(struct core *core)
+{
+    core->first_due_ms = 0;
+    core->first_due_known = false;
+}
+
 void core_due(struct core *core)
 {
     flights_due(core);
+    if (core->now_ms < core->first_due_ms)
+        return;
     if (fire_between(core, 0, core->opened_ms, overdue_allowance(core)) > 0)
         core->next.overdue_mono_ms = core->mono_ms;
     fire_between(core, core->opened_ms, UINT64_MAX, UINT64_MAX);
@@ -80,10 +98,10 @@ void core_due(struct core *core)
 void schedule_note_next(struct core *core)
 {
     struct store_item item;
-    core->next_due_ms = UINT64_MAX;
-    if (!first_row(core, 0, &item))
-        return;
-    core->next_due_ms = get_be64(item.key);
+    if (!core->first_due_known)
+        core->first_due_ms = first_row(core, 0, &item) ? get_be64(item.key) : UINT64_MAX;
+    core->first_due_known = true;
+    core->next_due_ms = core->first_due_ms;
     if (core->next_due_ms >= core->opened_ms)
         return;
     core->next_due_ms = core->now_ms + OVERDUE_TICK_MS;

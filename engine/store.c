@@ -452,9 +452,13 @@ static void encode_change(struct buffer *payload, const struct memtable_node *no
                              (uint8_t)(version->size >> 8),
                              (uint8_t)(version->size >> 16),
                              (uint8_t)(version->size >> 24)};
-    buffer_append(payload, head, sizeof head);
-    buffer_append(payload, node->key, node->key_size);
-    buffer_append(payload, version->bytes, version->size);
+    char *at = buffer_reserve(payload, sizeof head + node->key_size + version->size);
+    if (!at)
+        return;
+    memcpy(at, head, sizeof head);
+    memcpy(at + sizeof head, node->key, node->key_size);
+    memcpy(at + sizeof head + node->key_size, version->bytes, version->size);
+    payload->size += sizeof head + node->key_size + version->size;
 }
 
 static int encode_batch(struct store *store)

@@ -45,6 +45,7 @@ static void put(struct fixture *f, enum store_table table, struct store_key key,
     assert_int_equal(store_begin(f->store), 0);
     store_put(f->store, table, &key, value, size);
     assert_int_equal(store_commit(f->store), 0);
+    schedule_forget(&f->core); /* as after opening */
 }
 
 static void take_out(struct fixture *f, enum store_table table, struct store_key key)
