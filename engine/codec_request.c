@@ -35,7 +35,8 @@ static void path_append(struct decoder *decoder, const char *text, size_t size)
 {
     const size_t before = strlen(decoder->path), room = sizeof decoder->path - 1 - before;
     const size_t fits = size < room ? size : room;
-    memcpy(decoder->path + before, text, fits);
+    if (fits > 0) /* an empty text may be nowhere */
+        memcpy(decoder->path + before, text, fits);
     decoder->path[before + fits] = '\0';
 }
 
