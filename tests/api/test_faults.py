@@ -97,11 +97,15 @@ class Site:
         self.create()
 
     def wait_checkpoint_fails(self):
-        """Checkpoints begin with a batch; a few of them, so that nothing gets full where it takes its time."""
+        """A checkpoint begins with the first batch after a change is old enough; it takes its time, and too many commands
+        meanwhile would fill the table."""
         failures = self.rpc.call("stats")["checkpointFailures"]
-        for _ in range(5):
+        for _ in range(40):
             self.create()
-        self.rpc.wait_stats(lambda stats: stats["checkpointFailures"] > failures)
+            for _ in range(50):
+                if self.rpc.call("stats")["checkpointFailures"] > failures:
+                    return
+        raise AssertionError(self.rpc.call("stats"))
 
     def assert_kept(self):
         """After a crash, too."""
