@@ -27,19 +27,10 @@
 
 /* ---- Room: never too little ---- */
 
-#define NUMBER_ROOM (1 + sizeof(uint64_t))
-#define HEAD_ROOM (1 + sizeof(uint32_t)) /* of a text, bytes, an array */
-
-#define ROOM_BOOL(sub, value) 1
-#define ROOM_U64(sub, value) NUMBER_ROOM
 #define ROOM_TIME(sub, value) NUMBER_ROOM
 #define ROOM_STAMP(sub, value) NUMBER_ROOM
 #define ROOM_ENUM(sub, value) NUMBER_ROOM
 #define ROOM_UUID(sub, value) (HEAD_ROOM + sizeof(struct reeve_uuid))
-#define ROOM_STR(sub, value) (HEAD_ROOM + (value).size)
-#define ROOM_BIN(sub, value) (HEAD_ROOM + (value).size)
-#define ROOM_OBJ(sub, value) room_##sub(&(value))
-#define ROOM_LIST(sub, value) room_##sub##_list(&(value))
 
 #define RECORD(name)                                                                                                   \
     static inline size_t room_##name(const struct reeve_##name *record)                                                \
@@ -55,13 +46,7 @@
     (void)record;                                                                                                      \
     return room;                                                                                                       \
     }                                                                                                                  \
-    static inline size_t room_##name##_list(const struct reeve_##name##_list *list)                                    \
-    {                                                                                                                  \
-        size_t room = HEAD_ROOM;                                                                                       \
-        for (size_t i = 0; i < list->count; i++)                                                                       \
-            room += room_##name(&list->items[i]);                                                                      \
-        return room;                                                                                                   \
-    }
+    ROOM_OF_LIST(name)
 #include "records.def"
 
 /* ---- Out ---- */
@@ -103,13 +88,7 @@
     (void)next;                                                                                                        \
     return at;                                                                                                         \
     }                                                                                                                  \
-    static inline uint8_t *put_##name##_list(uint8_t *at, const struct reeve_##name##_list *list)                      \
-    {                                                                                                                  \
-        at = put_array(at, list->count);                                                                               \
-        for (size_t i = 0; i < list->count; i++)                                                                       \
-            at = put_##name(at, &list->items[i], 0);                                                                   \
-        return at;                                                                                                     \
-    }
+    PUT_OF_LIST(name)
 #include "records.def"
 
 /* ---- In ---- */

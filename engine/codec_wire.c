@@ -17,20 +17,12 @@
 
 /* ---- Room: never too little, also for the NUL behind a text that is formatted in its place ---- */
 
-#define NUMBER_ROOM (1 + sizeof(uint64_t))
-#define HEAD_ROOM (1 + sizeof(uint32_t)) /* of a text, bytes, an array, a map */
 #define WORD_ROOM (HEAD_ROOM + 64)
 
-#define ROOM_BOOL(sub, value) 1
-#define ROOM_U64(sub, value) NUMBER_ROOM
 #define ROOM_TIME(sub, value) (HEAD_ROOM + TIME_SIZE_MAX + 1)
 #define ROOM_STAMP(sub, value) (HEAD_ROOM + TIME_SIZE_MAX + 1)
 #define ROOM_ENUM(sub, value) WORD_ROOM
 #define ROOM_UUID(sub, value) (HEAD_ROOM + UUID_SIZE + 1)
-#define ROOM_STR(sub, value) (HEAD_ROOM + (value).size)
-#define ROOM_BIN(sub, value) (HEAD_ROOM + (value).size)
-#define ROOM_OBJ(sub, value) room_##sub(&(value))
-#define ROOM_LIST(sub, value) room_##sub##_list(&(value))
 
 #define RECORD(name)                                                                                                   \
     static inline size_t room_##name(const struct reeve_##name *record)                                                \
@@ -43,13 +35,7 @@
     (void)record;                                                                                                      \
     return room;                                                                                                       \
     }                                                                                                                  \
-    static inline size_t room_##name##_list(const struct reeve_##name##_list *list)                                    \
-    {                                                                                                                  \
-        size_t room = HEAD_ROOM;                                                                                       \
-        for (size_t i = 0; i < list->count; i++)                                                                       \
-            room += room_##name(&list->items[i]);                                                                      \
-        return room;                                                                                                   \
-    }
+    ROOM_OF_LIST(name)
 #include "records.def"
 
 /* ---- Values ---- */
@@ -148,13 +134,7 @@ WORDS_END
     (void)number;                                                                                                      \
     return at;                                                                                                         \
     }                                                                                                                  \
-    static inline uint8_t *put_##name##_list(uint8_t *at, const struct reeve_##name##_list *list)                      \
-    {                                                                                                                  \
-        at = put_array(at, list->count);                                                                               \
-        for (size_t i = 0; i < list->count; i++)                                                                       \
-            at = put_##name(at, &list->items[i], 0);                                                                   \
-        return at;                                                                                                     \
-    }                                                                                                                  \
+    PUT_OF_LIST(name)                                                                                                  \
     void codec_wire_##name(const void *record, unsigned more, struct buffer *out)                                      \
     {                                                                                                                  \
         uint8_t *room = (uint8_t *)buffer_reserve(out, room_##name(record));                                           \
