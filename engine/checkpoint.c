@@ -1,6 +1,6 @@
-/* The database follows the journal: a frozen table is written in one transaction, which also says how far the database
- * has come; then the journal may forget. Several changes of one key have become one by then. On a thread of its own,
- * or, in a store without threads, where the engine's thread asks for it. */
+/* The database follows the journal: a frozen table is written in transactions that are durable one after the other, the
+ * last of which says how far the database has come; then the journal may forget. Several changes of one key have become
+ * one by then. On a thread of its own, or, in a store without threads, where the engine's thread asks for it. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +17,12 @@
 #include "store_state.h"
 
 #define RETRY_MS 500
+#define PAGE_BYTES 4096
+/* What a transaction of a checkpoint takes at the most, so that the journal's flushes do not wait long behind its own;
+ * and a table of any size takes several. */
+#define PART_PAGES_MAX 512
+#define PART_PAGES_MIN 16
+#define PARTS_WANTED 32
 #define RECORD_KEY "journal"
 #define RECORD_SIZE (16 + 8 + 8 + 8 + 1)
 
@@ -64,47 +70,103 @@ int journal_record_write(struct database *database, const struct journal_record 
 
 /* ---- Writing a table ---- */
 
-/* The newest version of each key up to a batch; returns how many. What came and went above the database is not its
- * business. */
-static uint64_t write_table(struct database *database, const struct memtable *memtable, uint64_t sequence)
+/* How far a table is written: `next` is the first node of its own table that is not; NULL: none of it is. */
+struct progress {
+    enum store_table table;
+    struct memtable_node *next;
+    uint64_t puts;
+};
+
+static bool is_complete(const struct progress *progress)
 {
-    uint64_t count = 0;
-    for (enum store_table table = 0; table < TABLE_COUNT; table++) {
-        for (struct memtable_node *node = memtable_first(memtable, table); node; node = memtable_next(node)) {
-            const struct memtable_version *version = memtable_at(node, sequence);
-            if (!version || (version->gone && node->fresh))
-                continue;
-            count++;
-            if (version->gone)
-                database_delete(database, table, node->key, node->key_size);
-            else
-                database_put(database, table, node->key, node->key_size, version->bytes, version->size);
-        }
-    }
-    return count;
+    return progress->table == TABLE_COUNT;
 }
 
-static int write_checkpoint(struct store *store, const struct memtable *table, const struct journal_record *record,
-                            uint64_t *ret_puts)
+/* The newest version up to a batch; returns about how many pages that takes. What came and went above the database is
+ * not its business. */
+static uint64_t write_node(struct database *database, const struct memtable_node *node, uint64_t sequence)
 {
+    const struct memtable_version *version = memtable_at(node, sequence);
+    if (!version || (version->gone && node->fresh))
+        return 0;
+    if (version->gone)
+        database_delete(database, node->table, node->key, node->key_size);
+    else
+        database_put(database, node->table, node->key, node->key_size, version->bytes, version->size);
+    return 1 + version->size / PAGE_BYTES;
+}
+
+/* In the order of the keys, from where it was left and until so many pages are reached. */
+static void write_nodes(struct database *database, const struct memtable *memtable, uint64_t sequence, uint64_t pages,
+                        struct progress *progress)
+{
+    uint64_t written = 0;
+    for (; !is_complete(progress); progress->table++) {
+        struct memtable_node *node = progress->next ? progress->next : memtable_first(memtable, progress->table);
+        for (; node && written < pages; node = memtable_next(node)) {
+            const uint64_t took = write_node(database, node, sequence);
+            written += took;
+            progress->puts += took > 0;
+        }
+        progress->next = node;
+        if (node)
+            return;
+    }
+}
+
+/* One transaction. The last one says how far the database has come. */
+static int write_part(struct database *database, const struct memtable *table, const struct journal_record *record,
+                      uint64_t pages, struct progress *progress)
+{
+    const struct progress begun = *progress;
     int r;
-    crash_point(CRASH_CHECKPOINT_BEGUN);
     do {
-        r = database_write_begin(store->database);
+        *progress = begun;
+        r = database_write_begin(database);
         if (r < 0)
             return r;
-        *ret_puts = write_table(store->database, table, record->position.sequence);
-        journal_record_put(store->database, record);
-        crash_point(CRASH_CHECKPOINT_WRITTEN);
-        r = database_commit(store->database);
+        write_nodes(database, table, record->position.sequence, pages, progress);
+        if (is_complete(progress)) {
+            journal_record_put(database, record);
+            crash_point(CRASH_CHECKPOINT_WRITTEN);
+        }
+        r = database_commit(database);
     } while (r == DATABASE_GROWN);
-    crash_point(CRASH_CHECKPOINT_DURABLE);
     return r;
+}
+
+/* A part hides behind the table that it is of, and whoever opens the store after a crash has that table again, because
+ * the database does not say that it has it. */
+static int write_checkpoint(struct store *store, const struct memtable *table, const struct journal_record *record,
+                            uint64_t pages, struct progress *ret_progress)
+{
+    *ret_progress = (struct progress){0};
+    crash_point(CRASH_CHECKPOINT_BEGUN);
+    for (;;) {
+        const int r = write_part(store->database, table, record, pages, ret_progress);
+        if (r < 0)
+            return r;
+        if (is_complete(ret_progress))
+            break;
+        crash_point(CRASH_CHECKPOINT_PARTLY);
+    }
+    crash_point(CRASH_CHECKPOINT_DURABLE);
+    return 0;
 }
 
 bool checkpoint_is_due(const struct store *store)
 {
     return store->frozen && !store->checkpointing && store->frozen->last_sequence <= store->durable;
+}
+
+/* Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
+ * whole. What has begun before is of that moment, and the copy takes it from the table. */
+static uint64_t pages_of_part(const struct store *store)
+{
+    const uint64_t pages = store->table_max_bytes / PAGE_BYTES / PARTS_WANTED;
+    if (store->copies)
+        return UINT64_MAX;
+    return pages < PART_PAGES_MIN ? PART_PAGES_MIN : pages > PART_PAGES_MAX ? PART_PAGES_MAX : pages;
 }
 
 /* The frozen table is in the database: its place is free. */
@@ -124,15 +186,16 @@ int checkpoint_make(struct store *store)
     struct memtable *table = store->frozen;
     if (!checkpoint_is_due(store))
         return 0;
+    const uint64_t pages = pages_of_part(store);
     struct journal_stats journal;
-    uint64_t puts = 0;
+    struct progress progress;
     store->checkpointing = true;
     pthread_mutex_unlock(&store->lock);
     journal_get_stats(store->journal, &journal);
     const uint64_t begun_ns = clock_mono_ns();
     const struct journal_record record = {
         .store_id = store->id, .position = {table->last_sequence, table->last_chain}, .segments = journal.segments};
-    const int r = write_checkpoint(store, table, &record, &puts);
+    const int r = write_checkpoint(store, table, &record, pages, &progress);
     pthread_mutex_lock(&store->lock);
     store->checkpointing = false;
     if (r < 0) {
@@ -140,7 +203,7 @@ int checkpoint_make(struct store *store)
         snprintf(store->checkpoint_failure, sizeof store->checkpoint_failure, "%s", database_failure(store->database));
     } else {
         store->stats.checkpoints++;
-        store->stats.checkpoint_puts += puts;
+        store->stats.checkpoint_puts += progress.puts;
         store->stats.checkpoint_ns += clock_mono_ns() - begun_ns;
         store->checkpoint_failure[0] = '\0';
         finish(store, table);
@@ -241,8 +304,9 @@ static int complete_copy(struct database *copy, struct store_view *view)
         if (r < 0)
             return r;
         for (int i = 2; i-- > 0;) {
+            struct progress progress = {0};
             if (view->tables[i] && record.position.sequence < view->sequence)
-                write_table(copy, view->tables[i], view->sequence);
+                write_nodes(copy, view->tables[i], view->sequence, UINT64_MAX, &progress);
         }
         database_delete(copy, TABLE_META, RECORD_KEY, sizeof RECORD_KEY - 1);
         r = database_commit(copy);
@@ -271,6 +335,13 @@ static int make_copy(struct store *store, struct store_view *view, const char *d
     return r;
 }
 
+static void note_copies(struct store *store, int more)
+{
+    pthread_mutex_lock(&store->lock);
+    store->copies += more;
+    pthread_mutex_unlock(&store->lock);
+}
+
 static void remove_file(const char *directory, const char *name)
 {
     char path[4200];
@@ -285,6 +356,7 @@ int store_copy(struct store *store, const char *directory, struct reeve_error *r
         return copy_failed(ret_error, errno == ENOMEM ? -REEVE_ERROR_NO_MEMORY : -REEVE_ERROR_STORE_ACCESS, directory,
                            strerror(errno));
     crash_point(CRASH_SNAPSHOT_BEGUN);
+    note_copies(store, 1);
     int r = store_read_begin(store, &read);
     if (r < 0) {
         copy_failed(ret_error, r, directory, "the store cannot be read");
@@ -295,6 +367,7 @@ int store_copy(struct store *store, const char *directory, struct reeve_error *r
         r = make_copy(store, &read.view, directory, ret_error);
         store_read_forget(&read);
     }
+    note_copies(store, -1);
     remove_file(directory, "lock.mdb");
     crash_point(CRASH_SNAPSHOT_MADE);
     if (r < 0) {

@@ -1,7 +1,9 @@
 /* A batch: applied to the engine and to the model, sealed, settled or failed; and where the process dies of it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "backup.h"
 #include "service.h"
@@ -91,12 +93,33 @@ static bool dies(enum crash_point point)
 
 #define DIED 1000
 
-void world_spoil_writes(bool spoilt)
+static bool by_chance(unsigned of)
+{
+    return sim_random(&world.random) % of == 0;
+}
+
+static void limit_files(rlim_t bytes)
 {
     struct rlimit limit;
     getrlimit(RLIMIT_FSIZE, &limit);
-    limit.rlim_cur = spoilt ? 0 : limit.rlim_max;
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
     setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+void world_spoil_writes(bool spoilt)
+{
+    limit_files(spoilt ? 0 : RLIM_INFINITY);
+}
+
+/* At once, or where the database has to grow: some parts of a checkpoint are durable by then. */
+static void spoil_checkpoint(void)
+{
+    char path[DIRECTORY_PATH_MAX + 16];
+    struct stat status = {0};
+    snprintf(path, sizeof path, "%s/data.mdb", world.directory);
+    if (by_chance(2))
+        stat(path, &status);
+    limit_files((rlim_t)status.st_size);
 }
 
 /* A store without threads makes its checkpoints here. Where they have failed for so long that it is full, they end
@@ -275,7 +298,8 @@ bool world_settle_all(void)
 static void make_checkpoint(void)
 {
     store_wait(world.store);
-    world_spoil_writes(world.fault == FAULT_CHECKPOINT);
+    if (world.fault == FAULT_CHECKPOINT)
+        spoil_checkpoint();
     const int r = store_checkpoint(world.store);
     world_spoil_writes(false);
     SIM_REQUIRE(r == 0 || world.fault == FAULT_CHECKPOINT, "a checkpoint has failed: %s", store_failure(world.store));
@@ -284,11 +308,6 @@ static void make_checkpoint(void)
         world.failing_checkpoints = (unsigned)(sim_random(&world.random) % 96);
     *(r < 0 ? &coverage->checkpoint_failures : &coverage->checkpoints) += 1;
     world.fault = world.fault == FAULT_CHECKPOINT ? FAULT_NONE : world.fault;
-}
-
-static bool by_chance(unsigned of)
-{
-    return sim_random(&world.random) % of == 0;
 }
 
 /* It has not happened; those before it may. */
