@@ -19,10 +19,11 @@
 #define RETRY_MS 500
 #define PAGE_BYTES 4096
 /* What a transaction of a checkpoint takes at the most, so that the journal's flushes do not wait long behind its own;
- * and a table of any size takes several. */
-#define PART_PAGES_MAX 512
+ * where the engine's thread is about to wait for room, fewer and larger ones are better. */
+#define PART_PAGES_MAX 128
 #define PART_PAGES_MIN 16
-#define PARTS_WANTED 32
+#define PARTS_WANTED 128
+#define PART_PAGES_PRESSED 512
 #define RECORD_KEY "journal"
 #define RECORD_SIZE (16 + 8 + 8 + 8 + 1)
 
@@ -135,20 +136,65 @@ static int write_part(struct database *database, const struct memtable *table, c
     return r;
 }
 
+/* Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
+ * whole. What has begun before is of that moment, and the copy takes it from the table. */
+static uint64_t pages_of_part(struct store *store)
+{
+    uint64_t pages = store->table_max_bytes / PAGE_BYTES / PARTS_WANTED;
+    pages = pages < PART_PAGES_MIN ? PART_PAGES_MIN : pages > PART_PAGES_MAX ? PART_PAGES_MAX : pages;
+    pthread_mutex_lock(&store->lock);
+    const uint64_t filled = atomic_load(&store->active->bytes), limit = store->table_max_bytes / 2;
+    if (store->copies || filled >= limit)
+        pages = UINT64_MAX;
+    else if (filled >= limit / 2)
+        pages = PART_PAGES_PRESSED;
+    pthread_mutex_unlock(&store->lock);
+    return pages;
+}
+
+/* What the engine's thread will soon need and would have to wait for. */
+static void prepare(struct store *store)
+{
+    struct memtable *table = NULL;
+    pthread_mutex_lock(&store->lock);
+    const bool wants_file = store->wants_file, wants_table = store->wants_table && !store->spare;
+    store->wants_file = false;
+    store->wants_table = wants_table;
+    pthread_mutex_unlock(&store->lock);
+    if (wants_file)
+        journal_prepare(store->journal);
+    if (!wants_table)
+        return;
+    table = memtable_new(store->table_max_bytes / 2);
+    if (table && !memtable_populate(table)) {
+        memtable_free(table);
+        table = NULL;
+    }
+    pthread_mutex_lock(&store->lock);
+    store->wants_table = false;
+    if (!store->spare) {
+        store->spare = table;
+        table = NULL;
+    }
+    pthread_mutex_unlock(&store->lock);
+    memtable_free(table);
+}
+
 /* A part hides behind the table that it is of, and whoever opens the store after a crash has that table again, because
  * the database does not say that it has it. */
 static int write_checkpoint(struct store *store, const struct memtable *table, const struct journal_record *record,
-                            uint64_t pages, struct progress *ret_progress)
+                            struct progress *ret_progress)
 {
     *ret_progress = (struct progress){0};
     crash_point(CRASH_CHECKPOINT_BEGUN);
     for (;;) {
-        const int r = write_part(store->database, table, record, pages, ret_progress);
+        const int r = write_part(store->database, table, record, pages_of_part(store), ret_progress);
         if (r < 0)
             return r;
         if (is_complete(ret_progress))
             break;
         crash_point(CRASH_CHECKPOINT_PARTLY);
+        prepare(store);
     }
     crash_point(CRASH_CHECKPOINT_DURABLE);
     return 0;
@@ -157,16 +203,6 @@ static int write_checkpoint(struct store *store, const struct memtable *table, c
 bool checkpoint_is_due(const struct store *store)
 {
     return store->frozen && !store->checkpointing && store->frozen->last_sequence <= store->durable;
-}
-
-/* Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
- * whole. What has begun before is of that moment, and the copy takes it from the table. */
-static uint64_t pages_of_part(const struct store *store)
-{
-    const uint64_t pages = store->table_max_bytes / PAGE_BYTES / PARTS_WANTED;
-    if (store->copies)
-        return UINT64_MAX;
-    return pages < PART_PAGES_MIN ? PART_PAGES_MIN : pages > PART_PAGES_MAX ? PART_PAGES_MAX : pages;
 }
 
 /* The frozen table is in the database: its place is free. */
@@ -186,7 +222,6 @@ int checkpoint_make(struct store *store)
     struct memtable *table = store->frozen;
     if (!checkpoint_is_due(store))
         return 0;
-    const uint64_t pages = pages_of_part(store);
     struct journal_stats journal;
     struct progress progress;
     store->checkpointing = true;
@@ -195,7 +230,7 @@ int checkpoint_make(struct store *store)
     const uint64_t begun_ns = clock_mono_ns();
     const struct journal_record record = {
         .store_id = store->id, .position = {table->last_sequence, table->last_chain}, .segments = journal.segments};
-    const int r = write_checkpoint(store, table, &record, pages, &progress);
+    const int r = write_checkpoint(store, table, &record, &progress);
     pthread_mutex_lock(&store->lock);
     store->checkpointing = false;
     if (r < 0) {
@@ -241,15 +276,17 @@ static void *run_thread(void *arg)
     pthread_setname_np(pthread_self(), "reeve-checkpt");
     pthread_mutex_lock(&store->lock);
     while (!store->stopping) {
-        if (!checkpoint_is_due(store)) {
+        const bool is_due = checkpoint_is_due(store);
+        if (!is_due && !store->wants_file && !store->wants_table) {
             pthread_cond_wait(&store->changed, &store->lock);
             continue;
         }
-        const int r = checkpoint_make(store);
-        if (store->on_settled)
+        const int r = is_due ? checkpoint_make(store) : 0;
+        if (is_due && store->on_settled)
             store->on_settled(store->on_settled_arg);
+        store->wants_file |= is_due; /* there may have been no room for one before */
         pthread_mutex_unlock(&store->lock);
-        journal_prepare(store->journal);
+        prepare(store);
         pthread_mutex_lock(&store->lock);
         if (r < 0 && !store->stopping)
             wait_for_work(store);

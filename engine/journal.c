@@ -394,14 +394,19 @@ bool journal_has_room(struct journal *journal)
     return room;
 }
 
+static bool wants_file(const struct journal *journal)
+{
+    const struct segments *segments = &journal->segments;
+    return !journal->failed && !segments->preparing && !segments_have_free(segments) &&
+           journal->next.offset > segments->bytes / 2 && segments->count * segments->bytes < journal->max_bytes;
+}
+
 /* Whoever appends and needs one waits for it. */
 void journal_prepare(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
-    const struct segments *segments = &journal->segments;
-    if (!journal->failed && !segments->preparing && !segments_have_free(segments) &&
-        journal->next.offset > segments->bytes / 2 && segments->count * segments->bytes < journal->max_bytes)
-        segments_prepare(&journal->segments);
+    if (wants_file(journal))
+        segments_prepare(&journal->segments, true);
     pthread_mutex_unlock(&journal->lock);
 }
 
@@ -415,6 +420,7 @@ void journal_get_stats(struct journal *journal, struct journal_stats *ret_stats)
     ret_stats->segments = journal->segments.count;
     ret_stats->direct = journal->segments.direct;
     ret_stats->starved = segments_are_starved(&journal->segments);
+    ret_stats->wants_file = wants_file(journal) && !journal->segments.starved;
     pthread_mutex_unlock(&journal->lock);
 }
 

@@ -74,8 +74,9 @@ struct journal_stats {
     uint64_t held_bytes, file_bytes;  /* of files that hold what is not released yet; of all files */
     uint64_t max_bytes;               /* which held_bytes should not reach: two files at least */
     unsigned segments;
-    bool direct;  /* past the page cache */
-    bool starved; /* there is no file to go on in, and none can be made: others should be released */
+    bool direct;     /* past the page cache */
+    bool starved;    /* there is no file to go on in, and none can be made: others should be released */
+    bool wants_file; /* journal_prepare() would make one */
 };
 void journal_get_stats(struct journal *journal, struct journal_stats *ret_stats);
 

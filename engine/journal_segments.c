@@ -71,12 +71,12 @@ static int write_head(const struct segments *segments, int fd, unsigned next)
 
 /* Every block is written once, so that writing it again only changes data. The header comes last: what has one is
  * complete. */
-static int fill_segment(const struct segments *segments, int fd)
+static int fill_segment(const struct segments *segments, int fd, bool ahead)
 {
     static const char zeros[FILL_BYTES];
     for (uint64_t at = 0; at < segments->bytes;) {
         const uint64_t left = segments->bytes - at, size = left < FILL_BYTES ? left : FILL_BYTES;
-        if (segment_write(fd, zeros, size, at) != 0)
+        if (segment_write(fd, zeros, size, at) != 0 || (ahead && fdatasync(fd) != 0))
             return -1;
         at += size;
     }
@@ -96,14 +96,14 @@ static int sync_directory(const struct segments *segments)
     return r;
 }
 
-static int fill_file(const struct segments *segments, unsigned number)
+static int fill_file(const struct segments *segments, unsigned number, bool ahead)
 {
     char path[4200];
     name_segment(segments, number, path);
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
-    const int r = fill_segment(segments, fd) == 0 ? sync_directory(segments) : -1;
+    const int r = fill_segment(segments, fd, ahead) == 0 ? sync_directory(segments) : -1;
     const int error = errno;
     close(fd);
     if (r != 0)
@@ -127,9 +127,9 @@ static int mark_segment(struct segments *segments, unsigned number, unsigned nex
 
 /* Returns its descriptor, or -1 with errno. Before anything is in it the one before it knows of it: lost, it is missed.
  * From then on it stays as it is. */
-static int make_segment(struct segments *segments, unsigned number)
+static int make_segment(struct segments *segments, unsigned number, bool ahead)
 {
-    if (segments->filled != number && fill_file(segments, number) != 0)
+    if (segments->filled != number && fill_file(segments, number, ahead) != 0)
         return -1;
     segments->filled = number;
     if (number > 1) {
@@ -173,14 +173,14 @@ static int add_segment(struct segments *segments, int fd)
     return 0;
 }
 
-int segments_prepare(struct segments *segments)
+int segments_prepare(struct segments *segments, bool ahead)
 {
     const unsigned number = segments->count + 1;
     if (number > JOURNAL_SEGMENTS_MAX)
         return ENFILE;
     segments->preparing = true;
     pthread_mutex_unlock(segments->lock);
-    const int fd = make_segment(segments, number);
+    const int fd = make_segment(segments, number, ahead);
     int error = fd < 0 ? errno : 0;
     pthread_mutex_lock(segments->lock);
     if (fd >= 0)
@@ -199,7 +199,7 @@ int segments_move_on(struct segments *segments)
             pthread_cond_wait(segments->changed, segments->lock);
             continue;
         }
-        const int error = segments_prepare(segments);
+        const int error = segments_prepare(segments, false);
         if (error && free_segment(segments) == 0)
             return error;
     }
@@ -275,7 +275,7 @@ static int open_found(struct segments *segments, const struct journal_end *end, 
     name_segment(segments, number, path);
     if (!found->whole && number == end->segment_count && number > 1)
         return remove_segment(path, ret_error);
-    const int fd = found->whole ? open_segment(segments, number) : make_segment(segments, number);
+    const int fd = found->whole ? open_segment(segments, number) : make_segment(segments, number, false);
     if (fd < 0)
         return error_set(ret_error, errno == ENOMEM ? REEVE_ERROR_NO_MEMORY : REEVE_ERROR_STORE_ACCESS, NULL,
                          "cannot open %s: %s", path, strerror(errno));

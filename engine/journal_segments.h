@@ -42,8 +42,9 @@ int segments_open_again(struct segments *segments);
 
 /* Go on in a free one; with the lock let go meanwhile where it has to be made. 0, or an error number. */
 int segments_move_on(struct segments *segments);
-/* Make one, which takes a while: with the lock let go meanwhile. 0, or an error number. */
-int segments_prepare(struct segments *segments);
+/* Make one, which takes a while: with the lock let go meanwhile. Ahead of its use it is written bit by bit, so that
+ * what else is flushed meanwhile does not wait long. 0, or an error number. */
+int segments_prepare(struct segments *segments, bool ahead);
 bool segments_have_free(const struct segments *segments);
 /* There is none to go on in, none can be made, and there are others that might be released. */
 bool segments_are_starved(const struct segments *segments);

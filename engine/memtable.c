@@ -90,6 +90,12 @@ bool memtable_reset(struct memtable *memtable)
     return true;
 }
 
+bool memtable_populate(struct memtable *memtable)
+{
+    pages_populate((void *)memtable->buckets, sizeof *memtable->buckets << memtable->bucket_bits);
+    return arena_reserve(&memtable->arena, memtable->bytes_wanted);
+}
+
 /* ---- Looking up ---- */
 
 /* By words: keys are short, and a call for each is what looking for a place would cost. */

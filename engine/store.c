@@ -103,26 +103,40 @@ static bool is_empty(const struct memtable *table)
     return atomic_load_explicit(&table->bytes, memory_order_relaxed) == 0;
 }
 
-/* Under the lock, between batches. */
-static void freeze_when_due(struct store *store)
+/* What would take a while to make is made ahead by the thread of checkpoints. */
+static void look_ahead(struct store *store, const struct journal_stats *journal)
 {
-    struct journal_stats journal;
+    const bool wants_table = !store->spare && !store->wants_table &&
+                             atomic_load(&store->active->bytes) >= store->table_max_bytes / 8;
+    const bool wants_file = journal->wants_file && !store->wants_file;
+    if (!store->has_thread || (!wants_table && !wants_file))
+        return;
+    store->wants_table |= wants_table;
+    store->wants_file |= wants_file;
+    pthread_cond_broadcast(&store->changed);
+}
+
+/* Under the lock, between batches. */
+static void freeze_when_due(struct store *store, const struct journal_stats *journal)
+{
     if (store->frozen || is_empty(store->active))
         return;
-    journal_get_stats(store->journal, &journal);
     const bool is_old = !store->single_threaded && store->active_since_ms &&
                         clock_mono_ns() / 1000000 - store->active_since_ms >= store->checkpoint_ms;
     if (is_old || atomic_load(&store->active->bytes) >= store->table_max_bytes / 2 ||
-        journal.held_bytes >= journal.max_bytes / 2 || journal.starved)
+        journal->held_bytes >= journal->max_bytes / 2 || journal->starved)
         store_freeze(store);
 }
 
 /* Under the lock. */
 static int room(struct store *store)
 {
-    freeze_when_due(store);
+    struct journal_stats journal;
+    journal_get_stats(store->journal, &journal);
+    look_ahead(store, &journal);
+    freeze_when_due(store, &journal);
     const bool full = store->frozen && atomic_load(&store->active->bytes) >= store->table_max_bytes / 2;
-    if (!full && journal_has_room(store->journal))
+    if (!full && journal.held_bytes < journal.max_bytes)
         return STORE_ROOM;
     return store->checkpoint_failure[0] ? -REEVE_ERROR_UNAVAILABLE : STORE_WAIT;
 }
@@ -492,7 +506,7 @@ int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
     if (r < 0) {
         store_abort(store);
         pthread_mutex_lock(&store->lock);
-        freeze_when_due(store); /* for want of a file, perhaps */
+        (void)room(store); /* a checkpoint, for want of a file, perhaps */
         pthread_mutex_unlock(&store->lock);
         return r;
     }

@@ -98,6 +98,18 @@ void *arena_copy(struct arena *arena, const void *data, size_t size)
     return memory;
 }
 
+bool arena_reserve(struct arena *arena, size_t size)
+{
+    struct arena_block *const current = arena->current;
+    size_t reserved = 0;
+    while (reserved < size && arena_grow(arena, 0)) {
+        pages_populate(arena->current->data, arena->current->size);
+        reserved += arena->current->size;
+    }
+    arena->current = current ? current : arena->first;
+    return reserved >= size;
+}
+
 void arena_reset(struct arena *arena)
 {
     arena->current = arena->first;

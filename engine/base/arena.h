@@ -23,6 +23,8 @@ void *arena_alloc(struct arena *arena, size_t size);
 void *arena_zalloc(struct arena *arena, size_t size);
 /* A copy of size bytes. */
 void *arena_copy(struct arena *arena, const void *data, size_t size);
+/* Room for about so much more, taken from the system now. False when out of memory. */
+bool arena_reserve(struct arena *arena, size_t size);
 void arena_reset(struct arena *arena);
 
 #endif

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #define PAGES_LARGE ((size_t)2 << 20)
+#define PAGES_SMALL ((size_t)4 << 10)
 
 static inline bool pages_are_worth_it(size_t size)
 {
@@ -34,6 +35,14 @@ static inline void *pages_alloc(size_t size)
         return NULL;
     (void)madvise(memory, pages_round(size), MADV_HUGEPAGE); /* where there are none, small ones do */
     return memory;
+}
+
+/* Touches each page, so that nobody has to wait for it later; what is in them stays. */
+static inline void pages_populate(void *memory, size_t size)
+{
+    volatile char *bytes = memory;
+    for (size_t at = 0; at < size; at += PAGES_SMALL)
+        bytes[at] = bytes[at];
 }
 
 /* What pages_alloc() gave, or malloc() where it would not be worth it; `size` as asked for, or as it was rounded. */
