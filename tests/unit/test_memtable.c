@@ -2,6 +2,7 @@
  * checkpoints and openings, and with readers beside the writer. */
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -258,6 +259,24 @@ static void test_what_is_loaded_comes_into_order(void **state)
         check_in_order(table, which);
         memtable_free(table);
     }
+}
+
+static void test_a_table_that_was_populated_is_empty(void **state)
+{
+    (void)state;
+    struct memtable *table = memtable_new(8 << 20);
+    assert_non_null(table);
+    const size_t bytes = atomic_load(&table->bytes);
+    assert_true(memtable_populate(table));
+    assert_int_equal(atomic_load(&table->bytes), bytes);
+    for (enum store_table i = 0; i < TABLE_COUNT; i++)
+        assert_null(memtable_first(table, i));
+    struct memtable_node *node = memtable_insert(table, TABLE_DUE, "key", 3, true);
+    assert_non_null(node);
+    assert_ptr_equal(memtable_find(table, TABLE_DUE, "key", 3), node);
+    assert_true(memtable_reset(table));
+    assert_null(memtable_find(table, TABLE_DUE, "key", 3));
+    memtable_free(table);
 }
 
 static void test_what_has_grown_much_is_not_used_again(void **state)
@@ -659,6 +678,34 @@ static void test_readers_see_one_moment_while_all_goes_on(void **state)
     assert_true(stats.map_bytes > w->options.map_initial_bytes);
 }
 
+/* ---- Ahead of its use ---- */
+
+/* Without a checkpoint, and long before it has to go on in another file. */
+static void test_the_next_file_is_made_ahead(void **state)
+{
+    struct world *w = *state;
+    struct store_stats stats = {0};
+    uint64_t number = 50;
+    seed = 3;
+    w->options.table_max_bytes = 64 << 20;
+    open_store(w);
+    begin_life(w->store);
+    while (stats.journal_held_bytes <= w->options.journal_segment_bytes / 2) {
+        assert_int_equal(store_begin(w->store), 0);
+        go_on(w->store, ++number, true);
+        assert_int_equal(store_commit(w->store), 0);
+        store_get_stats(w->store, &stats);
+    }
+    while (stats.journal_file_bytes < 2 * w->options.journal_segment_bytes) {
+        assert_int_equal(store_begin(w->store), 0); /* it notices before a batch */
+        store_abort(w->store);
+        sched_yield();
+        store_get_stats(w->store, &stats);
+    }
+    assert_true(stats.journal_held_bytes < w->options.journal_segment_bytes);
+    assert_int_equal(stats.checkpoints, 0);
+}
+
 /* ---- Another process looks ---- */
 
 static void write_on(struct world *w, int ready, int stop)
@@ -711,10 +758,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_table_is_what_the_model_is),
         cmocka_unit_test(test_what_is_loaded_comes_into_order),
+        cmocka_unit_test(test_a_table_that_was_populated_is_empty),
         cmocka_unit_test(test_what_has_grown_much_is_not_used_again),
         STORY(test_the_store_is_what_the_model_is),
         STORY(test_the_store_with_threads_is_what_the_model_is),
         STORY(test_looking_at_a_store_in_use_finds_no_damage),
+        STORY(test_the_next_file_is_made_ahead),
         STORY(test_readers_see_one_moment_while_all_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
