@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "memtable.h"
 #include "store.h"
 #include "tests/lib/directory.h"
@@ -696,7 +697,9 @@ static void test_the_next_file_is_made_ahead(void **state)
         assert_int_equal(store_commit(w->store), 0);
         store_get_stats(w->store, &stats);
     }
+    const uint64_t until_ns = clock_mono_ns() + UINT64_C(60000000000);
     while (stats.journal_file_bytes < 2 * w->options.journal_segment_bytes) {
+        assert_true(clock_mono_ns() < until_ns);
         assert_int_equal(store_begin(w->store), 0); /* it notices before a batch */
         store_abort(w->store);
         sched_yield();
