@@ -144,7 +144,7 @@ static uint64_t pages_of_part(struct store *store)
     pages = pages < PART_PAGES_MIN ? PART_PAGES_MIN : pages > PART_PAGES_MAX ? PART_PAGES_MAX : pages;
     pthread_mutex_lock(&store->lock);
     const uint64_t filled = atomic_load(&store->active->bytes), limit = store->table_max_bytes / 2;
-    if (store->copies || filled >= limit)
+    if (store->copies || store->closing || filled >= limit)
         pages = UINT64_MAX;
     else if (filled >= limit / 2)
         pages = PART_PAGES_PRESSED;
@@ -155,7 +155,6 @@ static uint64_t pages_of_part(struct store *store)
 /* What the engine's thread will soon need and would have to wait for. */
 static void prepare(struct store *store)
 {
-    struct memtable *table = NULL;
     pthread_mutex_lock(&store->lock);
     const bool wants_file = store->wants_file, wants_table = store->wants_table && !store->spare;
     store->wants_file = false;
@@ -165,7 +164,7 @@ static void prepare(struct store *store)
         journal_prepare(store->journal);
     if (!wants_table)
         return;
-    table = memtable_new(store->table_max_bytes / 2);
+    struct memtable *table = memtable_new(store->table_max_bytes / 2);
     if (table && !memtable_populate(table)) {
         memtable_free(table);
         table = NULL;

@@ -11,7 +11,8 @@
 #define BYTES_PER_BUCKET 128
 #define BUCKET_BITS_MIN 8
 #define BUCKET_BITS_MAX 28
-#define QUIET_BYTES (1U << 20) /* who held less gives its memory back */
+#define POPULATE_MAX (64U << 20) /* what is larger fills up slowly */
+#define QUIET_BYTES (1U << 20)   /* who held less gives its memory back */
 
 struct memtable *memtable_new(uint64_t bytes_wanted)
 {
@@ -93,7 +94,8 @@ bool memtable_reset(struct memtable *memtable)
 bool memtable_populate(struct memtable *memtable)
 {
     pages_populate((void *)memtable->buckets, sizeof *memtable->buckets << memtable->bucket_bits);
-    return arena_reserve(&memtable->arena, memtable->bytes_wanted);
+    return arena_reserve(&memtable->arena,
+                         memtable->bytes_wanted < POPULATE_MAX ? memtable->bytes_wanted : POPULATE_MAX);
 }
 
 /* ---- Looking up ---- */

@@ -367,6 +367,9 @@ void store_close(struct store *store)
     if (!store)
         return;
     if (!store->read_only) {
+        pthread_mutex_lock(&store->lock);
+        store->closing = true;
+        pthread_mutex_unlock(&store->lock);
         const int r = store_checkpoint(store);
         checkpoint_stop(store);
         if (r == 0 && !store->recovering)
