@@ -41,8 +41,10 @@ static inline void *pages_alloc(size_t size)
 static inline void pages_populate(void *memory, size_t size)
 {
     volatile char *bytes = memory;
-    for (size_t at = 0; at < size; at += PAGES_SMALL)
-        bytes[at] = bytes[at];
+    for (size_t at = 0; at < size; at += PAGES_SMALL) {
+        const char byte = bytes[at];
+        bytes[at] = byte;
+    }
 }
 
 /* What pages_alloc() gave, or malloc() where it would not be worth it; `size` as asked for, or as it was rounded. */
