@@ -1,6 +1,5 @@
 #include "codec.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -109,89 +108,91 @@ static void wire_words(const struct field *field, uint64_t mask, msgpack_packer 
     }
 }
 
-static void wire_value(const struct field *field, const void *record, msgpack_packer *packer)
+static void wire_value(const struct field *field, const void *record, struct buffer *out)
 {
     const void *value = at(record, field);
     char text[40];
+    msgpack_packer packer;
+    msgpack_packer_init(&packer, out, buffer_write);
     switch (field->kind) {
     case FIELD_BOOL:
         if (*(const bool *)value)
-            msgpack_pack_true(packer);
+            msgpack_pack_true(&packer);
         else
-            msgpack_pack_false(packer);
+            msgpack_pack_false(&packer);
         break;
     case FIELD_U64:
-        msgpack_pack_uint64(packer, get_u64(record, field));
+        msgpack_pack_uint64(&packer, get_u64(record, field));
         break;
     case FIELD_TIME:
     case FIELD_STAMP:
         codec_format_time(get_u64(record, field), field->kind == FIELD_STAMP, text);
-        wire_text(packer, text, strlen(text));
+        wire_text(&packer, text, strlen(text));
         break;
     case FIELD_UUID:
         reeve_uuid_format(value, text);
-        wire_text(packer, text, 36);
+        wire_text(&packer, text, 36);
         break;
     case FIELD_STR: {
         const struct reeve_str *string = value;
-        wire_text(packer, string->data, string->size);
+        wire_text(&packer, string->data, string->size);
         break;
     }
     case FIELD_BIN: {
         const struct reeve_str *bytes = value;
-        msgpack_pack_bin(packer, bytes->size);
-        msgpack_pack_bin_body(packer, bytes->data, bytes->size);
+        msgpack_pack_bin(&packer, bytes->size);
+        msgpack_pack_bin_body(&packer, bytes->data, bytes->size);
         break;
     }
     case FIELD_ENUM: {
         const char *name = enum_name(field->words, get_enum(record, field));
-        wire_text(packer, name ? name : "", name ? strlen(name) : 0);
+        wire_text(&packer, name ? name : "", name ? strlen(name) : 0);
         break;
     }
     case FIELD_WORDS:
-        wire_words(field, get_u64(record, field), packer);
+        wire_words(field, get_u64(record, field), &packer);
         break;
     case FIELD_OBJ:
-        codec_encode_wire(field->record, value, packer);
+        codec_encode_wire(field->record, value, out);
         break;
     case FIELD_LIST: {
         const struct any_list *list = value;
-        msgpack_pack_array(packer, list->count);
+        msgpack_pack_array(&packer, list->count);
         for (size_t i = 0; i < list->count; i++)
-            codec_encode_wire(field->record, (const char *)list->items + i * field->record->size, packer);
+            codec_encode_wire(field->record, (const char *)list->items + i * field->record->size, out);
         break;
     }
     }
 }
 
-/* Who packs into something else than a buffer cannot be made room for. */
-void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, msgpack_packer *packer)
+void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, struct buffer *out)
 {
-    assert(packer->callback == buffer_write);
-    type->wire(record, more, packer->data);
+    type->wire(record, more, out);
 }
 
-void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer)
+void codec_encode_wire(const struct record_type *type, const void *record, struct buffer *out)
 {
-    codec_encode_wire_with(type, record, 0, packer);
+    codec_encode_wire_with(type, record, 0, out);
 }
 
-void codec_encode_params(const struct record_type *type, const void *params, msgpack_packer *packer)
+void codec_encode_params(const struct record_type *type, const void *params, struct buffer *out)
 {
+    msgpack_packer packer;
+    msgpack_packer_init(&packer, out, buffer_write);
     unsigned count = 0;
     for (unsigned i = 0; i < type->count; i++)
         count += codec_given(params, &type->fields[i]);
-    msgpack_pack_map(packer, count);
+    msgpack_pack_map(&packer, count);
     for (unsigned i = 0; i < type->count; i++) {
         const struct field *field = &type->fields[i];
         if (!codec_given(params, field))
             continue;
-        wire_text(packer, field->name, strlen(field->name));
+        wire_text(&packer, field->name, strlen(field->name));
         if (codec_null(params, field))
-            msgpack_pack_nil(packer);
+            msgpack_pack_nil(&packer);
         else if (field->kind == FIELD_OBJ && field->record->is_params)
-            codec_encode_params(field->record, at(params, field), packer);
+            codec_encode_params(field->record, at(params, field), out);
         else
-            wire_value(field, params, packer);
+            wire_value(field, params, out);
     }
 }

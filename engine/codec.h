@@ -21,11 +21,10 @@ void codec_encode_stored(const struct record_type *type, const void *record, str
 int codec_decode_stored(const struct record_type *type, const void *data, size_t size, struct arena *arena,
                         void *ret_record);
 
-/* Append the wire form to what was packed: into a struct buffer, by buffer_write(), so that room can be made at once.
- */
-void codec_encode_wire(const struct record_type *type, const void *record, msgpack_packer *packer);
+/* Append the wire form to out. */
+void codec_encode_wire(const struct record_type *type, const void *record, struct buffer *out);
 /* The same, and so many more pairs follow in the same map, from the caller. */
-void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, msgpack_packer *packer);
+void codec_encode_wire_with(const struct record_type *type, const void *record, unsigned more, struct buffer *out);
 
 enum codec_unknown {
     CODEC_UNKNOWN_REFUSE, /* an unknown key is an error that names it */
@@ -39,7 +38,7 @@ int codec_decode_request(const struct command_type *command, const msgpack_objec
                          struct reeve_error *ret_error);
 
 /* Append parameters as a map of what was given: what codec_decode_request() takes. */
-void codec_encode_params(const struct record_type *type, const void *params, msgpack_packer *packer);
+void codec_encode_params(const struct record_type *type, const void *params, struct buffer *out);
 
 /* Was this parameter given (its bit is set, or its value is not zero, false or absent)? Was null given? */
 bool codec_given(const void *params, const struct field *field);

@@ -80,7 +80,15 @@ uint64_t engine_now_ms(struct reeve_engine *engine);
 /* client.c: hand over the answered requests of a batch; wake those that have answers or may have events. */
 void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests);
 void clients_wake(struct reeve_engine *engine);
-void batch_release(struct batch *batch);
+
+/* turns.c: what the engine's thread does, from its start to its end. */
+void turns_run(void *engine);
+void turns_on_wake(uv_async_t *wake);
+void turns_on_settled(void *engine); /* the store has news; any thread */
+void engine_publish_stats(struct reeve_engine *engine);
+void batch_release(struct batch *batch); /* any thread */
+void batches_free(struct reeve_engine *engine);
+void reports_free(struct report *report); /* and those behind it */
 
 /* authenticate.c */
 struct key_cache *key_cache_new(void);

@@ -33,9 +33,7 @@ static void hash_request(struct core *core, const struct reeve_request *request,
     buffer_reset(&core->scratch);
     const uint32_t command = (uint32_t)request->command;
     buffer_append(&core->scratch, &command, sizeof command);
-    msgpack_packer packer;
-    msgpack_packer_init(&packer, &core->scratch, buffer_write);
-    codec_encode_params(schema_command(request->command)->params, &request->params, &packer);
+    codec_encode_params(schema_command(request->command)->params, &request->params, &core->scratch);
     if (core->scratch.failed)
         core_fault(core, -REEVE_ERROR_NO_MEMORY);
     crypto_generichash(ret_hash, HASH_SIZE, (const unsigned char *)core->scratch.data, core->scratch.size, NULL, 0);

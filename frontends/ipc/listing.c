@@ -98,9 +98,7 @@ static void take_item(struct ipc_request *request, const void *record)
 {
     struct listing *listing = &request->listing;
     const struct method *method = request->method;
-    msgpack_packer packer;
-    msgpack_packer_init(&packer, &listing->items, buffer_write);
-    codec_encode_wire(method->command->answer, record, &packer);
+    codec_encode_wire(method->command->answer, record, &listing->items);
     listing->items_count++;
     listing->count++;
     listing->left--;

@@ -101,7 +101,7 @@ void request_refuse(struct ipc_request *request, const struct reeve_error *error
 /* ---- Commands ---- */
 
 struct reading {
-    msgpack_packer packer;
+    struct buffer *out;
     const struct record_type *type;
     bool done;
 };
@@ -109,7 +109,7 @@ struct reading {
 static bool on_record(void *arg, const void *record)
 {
     struct reading *reading = arg;
-    codec_encode_wire(reading->type, record, &reading->packer);
+    codec_encode_wire(reading->type, record, reading->out);
     reading->done = true;
     return false;
 }
@@ -120,8 +120,7 @@ static void read_one(struct ipc_request *request)
     struct buffer *out = &request->connection->out.bytes;
     const size_t before = out->size;
     struct reeve_error error;
-    struct reading reading = {.type = request->method->command->answer};
-    msgpack_packer_init(&reading.packer, request_answer(request), buffer_write);
+    struct reading reading = {.out = request_answer(request), .type = request->method->command->answer};
     const int r = reeve_read(request->connection->server->engine, &request->base, on_record, &reading, &error);
     if (r == 0 && reading.done) {
         request_finish(request);
@@ -141,11 +140,8 @@ static void on_done(struct reeve_request *base, const struct reeve_result *resul
         return;
     }
     struct buffer *out = request_answer(request);
-    if (out) {
-        msgpack_packer packer;
-        msgpack_packer_init(&packer, out, buffer_write);
-        codec_encode_wire(request->method->command->answer, &result->answer, &packer);
-    }
+    if (out)
+        codec_encode_wire(request->method->command->answer, &result->answer, out);
     request_finish(request);
 }
 

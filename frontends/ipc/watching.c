@@ -72,7 +72,7 @@ static struct shared *encode(struct ipc_server *server, const struct reeve_watch
     msgpack_packer_init(&packer, &run->shared->bytes, buffer_write);
     msgpack_pack_array(&packer, count);
     for (size_t i = 0; i < count; i++)
-        codec_encode_wire(&record_type_event, events[i], &packer);
+        codec_encode_wire(&record_type_event, events[i], &run->shared->bytes);
     if (run->shared->bytes.failed)
         forget(server, run);
     return run->shared;

@@ -45,11 +45,11 @@ static void pack_pair_bin(msgpack_packer *packer, const char *key, struct reeve_
 }
 
 /* What everybody is shown, and what only who does the work may know. */
-static void pack_service(msgpack_packer *packer, const struct reeve_service *service)
+static void pack_service(msgpack_packer *packer, struct buffer *out, const struct reeve_service *service)
 {
     const unsigned more = 2U + (service->password_double_sha1.size > 0) + (service->password_scram.size > 0) +
                           (service->handle.size > 0);
-    codec_encode_wire_with(&record_type_service, service, more, packer);
+    codec_encode_wire_with(&record_type_service, service, more, out);
     pack_pair_hex(packer, "passwordSha256", service->password_sha256);
     if (service->password_double_sha1.size)
         pack_pair_hex(packer, "passwordDoubleSha1", service->password_double_sha1);
@@ -64,9 +64,9 @@ static void pack_service(msgpack_packer *packer, const struct reeve_service *ser
         pack_pair_bin(packer, "handle", service->handle);
 }
 
-static void pack_backup(msgpack_packer *packer, const struct reeve_backup *backup)
+static void pack_backup(msgpack_packer *packer, struct buffer *out, const struct reeve_backup *backup)
 {
-    codec_encode_wire_with(&record_type_backup, backup, backup->handle.size > 0, packer);
+    codec_encode_wire_with(&record_type_backup, backup, backup->handle.size > 0, out);
     if (backup->handle.size)
         pack_pair_bin(packer, "handle", backup->handle);
 }
@@ -77,7 +77,7 @@ static void pack_pair_uuid(msgpack_packer *packer, const char *key, const struct
     rpc_pack_uuid(packer, uuid);
 }
 
-static void pack_task(msgpack_packer *packer, const struct reeve_task *task, uint64_t remaining_ms)
+static void pack_task(msgpack_packer *packer, struct buffer *out, const struct reeve_task *task, uint64_t remaining_ms)
 {
     const bool has_backup_id = !reeve_uuid_is_nil(&task->backup_id);
     msgpack_pack_map(packer, 7U + has_backup_id + (task->service != NULL) + (task->backup != NULL));
@@ -92,11 +92,11 @@ static void pack_task(msgpack_packer *packer, const struct reeve_task *task, uin
         pack_pair_uuid(packer, "backupId", &task->backup_id);
     if (task->service) {
         rpc_pack_text(packer, "service");
-        pack_service(packer, task->service);
+        pack_service(packer, out, task->service);
     }
     if (task->backup) {
         rpc_pack_text(packer, "backup");
-        pack_backup(packer, task->backup);
+        pack_backup(packer, out, task->backup);
     }
 }
 
@@ -111,14 +111,15 @@ static bool on_operation(struct worker *base, uint64_t lease, const struct reeve
         working->held = true;
         return false;
     }
+    struct buffer *out = connection_out(connection);
     msgpack_packer packer;
-    msgpack_packer_init(&packer, connection_out(connection), buffer_write);
+    msgpack_packer_init(&packer, out, buffer_write);
     rpc_pack_notification(&packer, "worker.operation");
     msgpack_pack_map(&packer, 3);
     rpc_pack_pair_u64(&packer, "worker", working->id);
     rpc_pack_pair_u64(&packer, "lease", lease);
     rpc_pack_text(&packer, "operation");
-    pack_task(&packer, task, remaining_ms);
+    pack_task(&packer, out, task, remaining_ms);
     server->stats.leases++;
     return true;
 }

@@ -13,10 +13,8 @@ static const char *const names[] = {"organization", "key",       "service",     
 static void check_wire(const struct record_type *type, const void *record)
 {
     struct buffer wire = {0};
-    msgpack_packer packer;
     msgpack_unpacked unpacked;
-    msgpack_packer_init(&packer, &wire, buffer_write);
-    codec_encode_wire(type, record, &packer);
+    codec_encode_wire(type, record, &wire);
     msgpack_unpacked_init(&unpacked);
     size_t offset = 0;
     fuzz_require(msgpack_unpack_next(&unpacked, wire.data, wire.size, &offset) == MSGPACK_UNPACK_SUCCESS &&

@@ -1,5 +1,4 @@
 /* Who asks: right and wrong secrets, states, ends and addresses of keys, and what a change of a key means at once. */
-#include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,15 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 #include <reeve.h>
 #include <uv.h>
 
 #include "base/clock.h"
+#include "tests/lib/directory.h"
 
 #define THREADS 4
 #define ROUNDS 50
@@ -26,7 +24,7 @@ struct key {
 };
 
 struct world {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     uv_loop_t loop;
     struct reeve_engine *engine;
     struct reeve_client *client;
@@ -106,9 +104,8 @@ static int setup(void **state)
 {
     static struct world world;
     struct reeve_error error;
-    world = (struct world){.directory = "/tmp/reeve-test-XXXXXX"};
-    if (!mkdtemp(world.directory))
-        return -1;
+    world = (struct world){0};
+    directory_make("/tmp", world.directory);
     const struct reeve_options options = {.data_dir = world.directory};
     if (reeve_open(&options, &world.engine, &error) < 0)
         return -1;
@@ -118,12 +115,6 @@ static int setup(void **state)
         return -1;
     make_organization(&world);
     return 0;
-}
-
-static int remove_path(const char *path, const struct stat *stat, int type, struct FTW *ftw)
-{
-    (void)stat, (void)type, (void)ftw;
-    return remove(path);
 }
 
 static int teardown(void **state)
@@ -137,7 +128,7 @@ static int teardown(void **state)
     const int r = uv_loop_close(&world->loop);
     if (r != 0 || reeve_check(world->directory, NULL, NULL, &summary, &error) < 0)
         return -1;
-    nftw(world->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(world->directory);
     return summary.findings ? -1 : 0;
 }
 

@@ -339,11 +339,9 @@ static int through(const struct record_type *type, const union reeve_params *par
 {
     const struct command_type command = {.mode = REEVE_MODE_READ, .params = type};
     struct buffer bytes = {0};
-    msgpack_packer packer;
     msgpack_unpacked unpacked;
     struct reeve_meta_params meta;
-    msgpack_packer_init(&packer, &bytes, buffer_write);
-    codec_encode_params(type, params, &packer);
+    codec_encode_params(type, params, &bytes);
     char *copy = arena_copy(arena, bytes.data, bytes.size);
     msgpack_unpacked_init(&unpacked);
     assert_int_equal(msgpack_unpack_next(&unpacked, copy, bytes.size, NULL), MSGPACK_UNPACK_SUCCESS);

@@ -1,6 +1,5 @@
 /* The public interface where threads meet: many submitters, a full queue, watchers that lag, closing with work queued.
  */
-#include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,17 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 #include <reeve.h>
 #include <uv.h>
 
+#include "tests/lib/directory.h"
+
 #define THREADS 4
 #define EACH 500
 
 struct world {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     uv_loop_t loop;
     struct reeve_engine *engine;
     struct reeve_client *client;
@@ -30,17 +30,11 @@ struct world {
     struct reeve_watch watch;
 };
 
-static int remove_path(const char *path, const struct stat *stat, int type, struct FTW *ftw)
-{
-    (void)stat, (void)type, (void)ftw;
-    return remove(path);
-}
-
 static void open_world(struct world *world, const struct reeve_limits *limits)
 {
     struct reeve_error error;
-    *world = (struct world){.directory = "/tmp/reeve-test-XXXXXX"};
-    assert_non_null(mkdtemp(world->directory));
+    *world = (struct world){0};
+    directory_make("/tmp", world->directory);
     const struct reeve_options options = {.data_dir = world->directory, .limits = *limits};
     assert_int_equal(reeve_open(&options, &world->engine, &error), 0);
     uv_loop_init(&world->loop);
@@ -58,7 +52,7 @@ static void close_world(struct world *world)
     assert_int_equal(reeve_check(world->directory, NULL, NULL, &summary, &error), 0);
     assert_int_equal(summary.findings, 0);
     assert_int_equal(summary.organizations, world->answered - world->refused);
-    nftw(world->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(world->directory);
 }
 
 static void on_done(struct reeve_request *request, const struct reeve_result *result)
@@ -407,7 +401,7 @@ static void report_late(void *arg)
 static void test_a_report_during_the_close_is_dropped(void **state)
 {
     (void)state;
-    char directory[] = "/tmp/reeve-test-XXXXXX";
+    char directory[DIRECTORY_PATH_MAX];
     struct reeve_engine *engine;
     struct reeve_error error;
     const struct reeve_provisioner provisioner = {.version = REEVE_PROVISIONER_VERSION,
@@ -415,11 +409,11 @@ static void test_a_report_during_the_close_is_dropped(void **state)
                                                   .start = start_nothing,
                                                   .cancel = start_nothing,
                                                   .closed = report_late};
-    assert_non_null(mkdtemp(directory));
+    directory_make("/tmp", directory);
     const struct reeve_options options = {.data_dir = directory, .provisioner = &provisioner};
     assert_int_equal(reeve_open(&options, &engine, &error), 0);
     reeve_close(engine);
-    nftw(directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
 }
 
 static void test_only_what_changes_something_is_submitted(void **state)
@@ -437,7 +431,7 @@ static void test_only_what_changes_something_is_submitted(void **state)
 /* ---- A disk that takes nothing ---- */
 
 struct disk {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     uv_loop_t loop;
     struct reeve_engine *engine;
     struct reeve_client *client;
@@ -504,7 +498,7 @@ static struct rlimit fill_disk(void)
 static void open_disk(struct disk *disk, const struct reeve_provisioner *provisioner)
 {
     struct reeve_error error;
-    assert_non_null(mkdtemp(disk->directory));
+    directory_make("/tmp", disk->directory);
     assert_int_equal(uv_loop_init(&disk->loop), 0);
     const struct reeve_options options = {.data_dir = disk->directory,
                                           .provisioner = provisioner,
@@ -521,14 +515,14 @@ static void close_disk(struct disk *disk)
     reeve_close(disk->engine);
     uv_run(&disk->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&disk->loop), 0);
-    nftw(disk->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(disk->directory);
 }
 
 /* What was asked is refused, what was reported comes again, and all goes on when there is room. */
 static void test_a_disk_that_takes_nothing_keeps_reports_and_refuses_commands(void **state)
 {
     (void)state;
-    struct disk disk = {.directory = "/tmp/reeve-test-XXXXXX"};
+    struct disk disk = {0};
     struct reeve_error error;
     struct reeve_stats stats;
     const struct reeve_outcome done = {.status = REEVE_OUTCOME_STATUS_DONE};

@@ -5,16 +5,14 @@
 #include <stdint.h>
 /* cmocka needs the four above */
 #include <cmocka.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <uv.h>
 
 #include "provisioners/simulated.h"
+#include "tests/lib/directory.h"
 
 struct host {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     uv_loop_t loop;
     uv_timer_t guard; /* ends the test where something does not come to its end */
     struct simulated *simulated;
@@ -121,21 +119,13 @@ static void on_organization(struct reeve_request *request, const struct reeve_re
     assert_int_equal(reeve_submit(host->client, &host->request), 0);
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
 /* Creates so many services and waits until each of them runs or has failed. */
 static struct reeve_stats play(struct host *host, const char *spec, unsigned services, struct reeve_limits limits)
 {
     struct reeve_error error = {0};
     struct reeve_stats stats;
-    *host = (struct host){.wanted = services, .to_create = services, .directory = "/tmp/reeve-simulated-XXXXXX"};
-    assert_non_null(mkdtemp(host->directory));
+    *host = (struct host){.wanted = services, .to_create = services};
+    directory_make("/tmp", host->directory);
     assert_int_equal(simulated_new(spec, &host->simulated, &error), 0);
     const struct reeve_options options = {
         .data_dir = host->directory, .provisioner = simulated_provisioner(host->simulated), .limits = limits};
@@ -156,7 +146,7 @@ static struct reeve_stats play(struct host *host, const char *spec, unsigned ser
     reeve_close(host->engine);
     simulated_free(host->simulated);
     assert_int_equal(uv_loop_close(&host->loop), 0);
-    nftw(host->directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(host->directory);
     return stats;
 }
 

@@ -1,6 +1,5 @@
 /* Everything at once: threads that submit and leave in the middle, threads that read, watch, copy and check, a
  * provisioner on threads of its own, and an engine that is closed under it. ThreadSanitizer has the last word. */
-#include <ftw.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,11 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 #include <reeve.h>
 #include <uv.h>
+
+#include "tests/lib/directory.h"
 
 #define SUBMITTERS 4
 #define READERS 2
@@ -32,7 +32,7 @@ struct attempt {
 };
 
 struct world {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     struct reeve_engine *engine;
     /* the provisioner */
     pthread_mutex_t lock;
@@ -281,12 +281,6 @@ static void open_watcher(struct watcher *watcher, struct world *world)
 
 /* ---- Who copies and checks ---- */
 
-static int remove_path(const char *path, const struct stat *stat, int type, struct FTW *ftw)
-{
-    (void)stat, (void)type, (void)ftw;
-    return remove(path);
-}
-
 static void *run_keeper(void *arg)
 {
     struct world *world = arg;
@@ -298,7 +292,7 @@ static void *run_keeper(void *arg)
         if (reeve_snapshot(world->engine, path, &error) != 0 || reeve_check(path, NULL, NULL, &summary, &error) != 0 ||
             summary.findings != 0)
             return world; /* a copy is not whole */
-        nftw(path, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+        directory_remove(path);
     }
     return NULL;
 }
@@ -315,8 +309,7 @@ static void open_world(struct world *world)
                                                   .cancel = on_cancel,
                                                   .closed = on_closed};
     memset(world, 0, sizeof *world);
-    strcpy(world->directory, "/tmp/reeve-test-XXXXXX");
-    assert_non_null(mkdtemp(world->directory));
+    directory_make("/tmp", world->directory);
     pthread_mutex_init(&world->lock, NULL);
     pthread_cond_init(&world->filled, NULL);
     pthread_rwlock_init(&world->calls, NULL);
@@ -332,7 +325,7 @@ static void close_world(struct world *world)
     struct reeve_check_summary summary;
     assert_int_equal(reeve_check(world->directory, NULL, NULL, &summary, &error), 0);
     assert_int_equal(summary.findings, 0);
-    nftw(world->directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(world->directory);
     pthread_rwlock_destroy(&world->calls);
     pthread_cond_destroy(&world->filled);
     pthread_mutex_destroy(&world->lock);
