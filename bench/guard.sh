@@ -19,7 +19,7 @@ mkdir -p "$out"
 # In place of the daemon: the same one, counted.
 cat >"$out/daemon" <<END
 #!/bin/sh
-exec valgrind --quiet --tool=callgrind --callgrind-out-file="\$GUARD_OUT" "$reeve" "\$@"
+exec valgrind --quiet --tool=callgrind --callgrind-out-file="\$GUARD_OUT" "$reeve" "\$@" --busy-poll-us 1
 END
 chmod +x "$out/daemon"
 
@@ -44,7 +44,7 @@ measure() { # mode, few, many
 status=0
 # Mode, few and many lifecycles, and how much more is too much, in a hundred: what comes to a daemon at once, and so how
 # many batches there are, is the machine's to say.
-for line in 'embedded 640 1920 5' 'ipc 50 150 50' 'http 50 150 50'; do
+for line in 'embedded 640 1920 5' 'ipc 50 150 15' 'http 50 150 15'; do
     # shellcheck disable=SC2086 # the words of a line
     set -- $line
     now=$(measure "$1" "$2" "$3")
