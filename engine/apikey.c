@@ -2,6 +2,7 @@
 #include <sodium.h>
 
 #include "organization.h"
+#include "password.h"
 #include "rules.h"
 
 #define SECRET_SIZE 43 /* 32 random bytes in unpadded base64 */
@@ -106,10 +107,10 @@ int apikey_create(struct core *core, const struct reeve_request *request, struct
                          (unsigned long long)organization->key_count, (unsigned long long)core->limits.keys_per_org);
     const bool list_given = params->ip_access_list.count || params->given & REEVE_GIVEN_KEY_CREATE_IP_ACCESS_LIST;
     const struct reeve_str secret = new_secret(core);
-    uint8_t *sha256 = core_alloc(core, crypto_hash_sha256_BYTES);
+    uint8_t *sha256 = core_alloc(core, PASSWORD_SHA256_SIZE);
     if (!sha256 || !secret.size)
         return error_plain(&result->error, -REEVE_ERROR_NO_MEMORY);
-    crypto_hash_sha256(sha256, (const unsigned char *)secret.data, secret.size);
+    password_sha256(secret, sha256);
     const struct reeve_key key = {
         .id = core_new_id(core),
         .organization_id = params->organization_id,
@@ -117,7 +118,7 @@ int apikey_create(struct core *core, const struct reeve_request *request, struct
         .role = params->role ? params->role : REEVE_ROLE_DEVELOPER,
         .state = params->state ? params->state : REEVE_KEY_STATE_ENABLED,
         .secret_suffix = {secret.data + secret.size - 4, 4},
-        .secret_sha256 = {(const char *)sha256, crypto_hash_sha256_BYTES},
+        .secret_sha256 = {(const char *)sha256, PASSWORD_SHA256_SIZE},
         .created_ms = core->now_ms,
         .expires_ms = params->expires_ms,
         .ip_access_list = list_given ? params->ip_access_list : anywhere(),

@@ -4,13 +4,14 @@
 
 #include "base/network.h"
 #include "engine.h"
+#include "password.h"
 
 #define SLOTS 1024
 
 /* What is to be known of a key. Of no key all of it is zero: no secret has such a hash. */
 struct known_key {
     struct reeve_uuid organization_id, key_id;
-    uint8_t secret_sha256[crypto_hash_sha256_BYTES];
+    uint8_t secret_sha256[PASSWORD_SHA256_SIZE];
     enum reeve_role role;
     enum reeve_key_state state;
     uint64_t expires_ms;
@@ -110,7 +111,7 @@ static int read_key(struct reeve_engine *engine, const struct reeve_uuid *key_id
 /* ---- The judgement ---- */
 
 struct asked {
-    uint8_t secret_sha256[crypto_hash_sha256_BYTES];
+    uint8_t secret_sha256[PASSWORD_SHA256_SIZE];
     bool has_address, is_address; /* one was given; it is one */
     struct network address;
 };
@@ -201,7 +202,7 @@ int reeve_authenticate(struct reeve_engine *engine, struct reeve_str key_id, str
     if (!ret_error)
         ret_error = &ignored;
     asked.is_address = address && network_parse(address, strlen(address), &asked.address);
-    crypto_hash_sha256(asked.secret_sha256, (const unsigned char *)secret.data, secret.size);
+    password_sha256(secret, asked.secret_sha256);
     reeve_uuid_parse(key_id.data, key_id.size, &id);
     const int r = judge_any(engine, &id, &asked, ret_identity, ret_error);
     sodium_memzero(&asked, sizeof asked);

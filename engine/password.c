@@ -2,6 +2,7 @@
 
 #include <nettle/hmac.h>
 #include <nettle/pbkdf2.h>
+#include <nettle/sha2.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,7 +51,16 @@ void password_forget(struct reeve_request *request)
     sodium_memzero(request->internal.scram, sizeof request->internal.scram);
 }
 
-/* ---- Its verifier ---- */
+/* ---- Its verifiers ---- */
+
+void password_sha256(struct reeve_str secret, uint8_t ret_digest[PASSWORD_SHA256_SIZE])
+{
+    struct sha256_ctx context;
+    sha256_init(&context);
+    sha256_update(&context, secret.size, (const uint8_t *)secret.data);
+    sha256_digest(&context, PASSWORD_SHA256_SIZE, ret_digest);
+    sodium_memzero(&context, sizeof context);
+}
 
 static void hmac(const uint8_t key[SHA256_DIGEST_SIZE], const char *message, uint8_t ret_digest[SHA256_DIGEST_SIZE])
 {
@@ -76,7 +86,7 @@ void password_scram(struct reeve_str password, const uint8_t salt[PASSWORD_SCRAM
     pbkdf2_hmac_sha256(password.size, (const uint8_t *)password.data, PASSWORD_SCRAM_ITERATIONS,
                        PASSWORD_SCRAM_SALT_SIZE, salt, sizeof salted, salted);
     hmac(salted, "Client Key", client_key);
-    crypto_hash_sha256(stored_key, client_key, sizeof client_key);
+    password_sha256((struct reeve_str){(const char *)client_key, sizeof client_key}, stored_key);
     hmac(salted, "Server Key", server_key);
     base64(salt, PASSWORD_SCRAM_SALT_SIZE, salt_text, sizeof salt_text);
     base64(stored_key, sizeof stored_key, stored_text, sizeof stored_text);

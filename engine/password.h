@@ -8,6 +8,7 @@
 
 #include <reeve.h>
 
+#define PASSWORD_SHA256_SIZE 32
 #define PASSWORD_SCRAM_SALT_SIZE 16
 /* What RFC 7677 asks for at least; fewer are refused by clients. */
 #define PASSWORD_SCRAM_ITERATIONS 4096
@@ -18,6 +19,9 @@ bool password_is_wanted(const struct reeve_request *request);
 void password_prepare(struct reeve_request *request, uint32_t forms);
 /* Forget it, once the command is answered. */
 void password_forget(struct reeve_request *request);
+
+/* Of a password or the secret of a key. */
+void password_sha256(struct reeve_str secret, uint8_t ret_digest[PASSWORD_SHA256_SIZE]);
 
 /* The verifier of a password for SCRAM-SHA-256 (RFC 5802, RFC 7677), as PostgreSQL keeps it:
  * SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY in base64. The password is ASCII: nothing is normalized. */

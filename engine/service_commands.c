@@ -1,6 +1,5 @@
 /* The commands on services: values checked, desired state changed, the step taken. */
 #include <assert.h>
-#include <sodium.h>
 #include <stdio.h>
 
 #include "backup.h"
@@ -42,11 +41,11 @@ static int take_hash(const struct core *core, struct reeve_str given, uint8_t re
 static void take_generated(struct core *core, const struct reeve_request *request, struct reeve_service *service,
                            uint8_t ret_sha256[32], struct reeve_str *ret_password)
 {
-    const char *password = request->internal.password;
-    assert(*password); /* password_prepare() has made it */
-    crypto_hash_sha256(ret_sha256, (const unsigned char *)password, REEVE_PASSWORD_SIZE);
+    const struct reeve_str password = {request->internal.password, REEVE_PASSWORD_SIZE};
+    assert(*password.data); /* password_prepare() has made it */
+    password_sha256(password, ret_sha256);
     service->password_scram = core_copy(core, reeve_str(request->internal.scram));
-    *ret_password = core_copy(core, (struct reeve_str){password, REEVE_PASSWORD_SIZE});
+    *ret_password = core_copy(core, password);
 }
 
 /* Sets the hashes of the service; the password is filled in where it was generated. A hash for the MySQL protocol
@@ -55,7 +54,7 @@ static int take_password(struct core *core, struct reeve_service *service, const
                          struct reeve_str *ret_password, struct reeve_error *ret_error)
 {
     const bool generated = password_is_wanted(wish->request);
-    uint8_t *sha256 = core_alloc(core, crypto_hash_sha256_BYTES), *sha1 = core_alloc(core, DOUBLE_SHA1_SIZE);
+    uint8_t *sha256 = core_alloc(core, PASSWORD_SHA256_SIZE), *sha1 = core_alloc(core, DOUBLE_SHA1_SIZE);
     int r = 0;
     if (!sha256 || !sha1)
         return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
@@ -67,7 +66,7 @@ static int take_password(struct core *core, struct reeve_service *service, const
         return r;
     const bool has_sha1 = !generated && wish->double_sha1.size;
     service->password_scram = *ret_password = (struct reeve_str){0};
-    service->password_sha256 = (struct reeve_str){(const char *)sha256, crypto_hash_sha256_BYTES};
+    service->password_sha256 = (struct reeve_str){(const char *)sha256, PASSWORD_SHA256_SIZE};
     service->password_double_sha1 = has_sha1 ? (struct reeve_str){(const char *)sha1, DOUBLE_SHA1_SIZE}
                                              : (struct reeve_str){0};
     if (generated)
