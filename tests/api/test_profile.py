@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
@@ -12,19 +13,16 @@ import pytest
 PROFILE = pathlib.Path(__file__).resolve().parents[2] / "bench/profile"
 LIBUV, LIBC, KERNEL = "/usr/lib/libuv.so.1.0.0", "/usr/lib/libc.so.6", "[kernel.kallsyms]"
 
-# Innermost function first, as perf has it. 100.0 to 101.0 s is measured: the first sample is too early, the last too late.
+# Innermost function first, as perf has it.
 SAMPLES = f"""\
-bench 7/7 99.999999999:
-\t 10 fill (/b/bench)
-
-reeve-engine 7/9 100.000000000:
+reeve-engine 9\x20
 \t 11 memtable_find.part.0 (/b/bench)
 \t 12 run_turn (/b/bench)
 \t 13 [unknown] ({LIBUV})
 \t 14 [unknown] ({LIBUV})
 \t ffffffffffffffff [unknown] ([unknown])
 
-reeve-engine 7/9 100.200000000:
+reeve-engine 9\x20
 \t 11 memtable_find (/b/bench)
 \t 15 memtable_find (/b/bench)
 \t 12 run_turn (/b/bench)
@@ -33,7 +31,7 @@ reeve-engine 7/9 100.200000000:
 \t 16 uv_run ({LIBUV})
 \t 17 start_thread ({LIBC})
 
-reeve-engine 7/9 100.300000000:
+reeve-engine 9\x20
 \t ffffffff81000001 ext4_sync_file ({KERNEL})
 \t ffffffff81000002 __x64_sys_pwrite64 ({KERNEL})
 \t ffffffff81000003 do_syscall_64 ({KERNEL})
@@ -41,22 +39,26 @@ reeve-engine 7/9 100.300000000:
 \t 12 run_turn (/b/bench)
 \t 13 [unknown] ({LIBUV})
 
-web <1> 8/8 100.999999999:
+web <1> 8\x20
 \t ffffffff81000004 [unknown] ({KERNEL})
 \t 1f [unknown] ([heap])
 \t 19 clone3 ({LIBC})
-
-bench 7/7 101.000000000:
-\t 10 close (/b/bench)
 """
 ROW = {"scenario": "lifecycles", "subject": "embedded", "outstanding": 64, "existing": 1000,
-       "measuredNs": [[100_000_000_000, 101_000_000_000]]}
+       "measuredNs": [[99_999_999_999, 101_000_000_000]]}
 
 PERF = """#!/bin/sh
 [ -z "$PERF_REFUSES" ] || { echo 'No permission' >&2; exit 255; }
 case $1 in
-record) while [ "$1" != -- ]; do shift; done; shift; exec "$@" ;;
-script) cat "$(dirname "$0")/samples" ;;
+record)
+    while [ "$1" != -o ]; do shift; done
+    cp "$(dirname "$0")/recorded" "$2"
+    while [ "$1" != -- ]; do shift; done
+    shift
+    exec "$@" ;;
+script)
+    cp "$3" "$(dirname "$0")/unwound"
+    case "$*" in *"--time 99.999999999,101.000000000 "*) cat "$(dirname "$0")/samples" ;; esac ;;
 esac
 """
 # It says what it was asked to run, and has nothing to tell of subjects that the scenario does not have.
@@ -69,12 +71,22 @@ echo "{\\"rows\\": [$rows]}" >"$2"
 """
 
 
+def recorded(bits):
+    """What perf records of a thread and of a process, behind something else; `bits`: of the latter."""
+    records = struct.pack("=IHH8x", 3, 0, 16)
+    for parent, child, misc in ((7, 7, 0), (7, 8, bits)):
+        records += struct.pack("=IHHIIII", 7, misc, 24, child, parent, 9, 7)
+    return struct.pack("=40xQQ", 64, len(records)) + bytes(8) + records + b"behind"
+
+
 @pytest.fixture
 def stand(tmp_path):
     """stand(*arguments, **environment) runs bench/profile among the stand-ins."""
     for name, text in (("perf", PERF), ("bench", BENCH), ("samples", SAMPLES), ("row", json.dumps(ROW))):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
+
+    (tmp_path / "recorded").write_bytes(recorded(0))
 
     def run(*arguments, path=f"{tmp_path}:{os.environ['PATH']}", **environment):
         command = [PROFILE, "--bench", tmp_path / "bench", "--out", tmp_path / "out", *arguments]
@@ -118,6 +130,11 @@ def test_a_flame_graph_stands_alone_and_callees_stand_on_their_callers(stand, tm
     for below, above in zip(stack, stack[1:]):
         (x, width, y, _), (above_x, above_width, above_y, _) = boxes[below], boxes[above]
         assert above_y == y - 16 and x <= above_x and above_x + above_width <= x + width
+
+
+def test_a_daemon_is_not_believed_to_have_the_mappings_of_the_bench(stand, tmp_path):
+    assert stand("--scenario", "lifecycles").returncode == 0
+    assert (tmp_path / "unwound").read_bytes() == recorded(1 << 13)
 
 
 def test_a_profile_says_why_there_is_none(stand, tmp_path):
