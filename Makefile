@@ -104,7 +104,7 @@ GENERATED        := $(BUILD)/include/reeve.h $(BUILD)/include/schema_tables.inc
 SCHEMAS          := $(wildcard schemas/*.def)
 
 .PHONY: all setup test check test-unit test-api test-servers tests contract sim sim-bugs states states-short states-bugs crash faults fuzz fuzzers lint format-check static-analysis tidy checksymbols format coverage coverage-report \
-        bench bench-full bench-guard demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
+        bench bench-full bench-guard profile demo demo-clickhouse docs valgrind install uninstall clean distclean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -122,6 +122,7 @@ help:
 	@echo 'make format       format all sources            make docs       diagram of the lifecycle from its table'
 	@echo 'make bench        what it does beside its floors and peers, in minutes; make bench-full: all of it, in hours'
 	@echo 'make bench-guard  instructions per lifecycle beside those written down; UPDATE=1 writes them anew'
+	@echo 'make profile      where the processor time of the bench goes: build/profile has flame graphs; PROFILE_FLAGS="--scenario list"'
 	@echo 'make sim          simulated life against a model: SEED=1 SEEDS=2000 STEPS=400; make sim-bugs tries the simulator'
 	@echo 'make states       every state that two services can reach, by the core itself; make states-short; make states-bugs tries it'
 	@echo 'make crash        kills the daemon under load, KILLS=100 times, at random and at each point; SEED=N'
@@ -410,6 +411,12 @@ bench-full: all $(BENCHES)
 bench-guard: all $(OUT)/bench/guard
 	@.ci/setup build valgrind
 	@REEVE_BIN=$(abspath $(OUT)/reeve) GUARD_BIN=$(abspath $(OUT)/bench/guard) bench/guard.sh $(if $(UPDATE),--update)
+
+# Where the processor time of each scenario goes, in minutes: a flame graph and a summary each, in build/profile.
+profile: PROFILE_FLAGS ?=
+profile: all $(OUT)/bench/bench
+	@.ci/setup build profile
+	@REEVE_BIN=$(abspath $(OUT)/reeve) bench/profile --bench $(OUT)/bench/bench $(PROFILE_FLAGS)
 
 # ---- Installing ----
 

@@ -159,6 +159,8 @@ int host_run_openings(const struct run_options *options, struct run_result *ret_
     ret_result->cpu_ns = ret_result->written_bytes = ret_result->dirtied_bytes = 0;
     ret_result->file_bytes = bench_blocks(options->directory);
     ret_result->count = 1;
+    ret_result->from_ns = started_ns;
+    ret_result->until_ns = until_ns;
     ret_result->seconds = (double)(until_ns - started_ns) / 1e9;
     host_close(&host);
     return r;

@@ -38,9 +38,10 @@ struct run_options {
 
 struct run_result {
     double seconds;
-    uint64_t count;    /* of what the scenario counts: lifecycles, commands, services */
-    uint64_t commands; /* answered; over HTTP: requests */
-    double rate;       /* OPEN_LOOP: that was asked for, commands per second */
+    uint64_t from_ns, until_ns; /* of what was measured, by CLOCK_MONOTONIC: a profile looks at nothing else */
+    uint64_t count;             /* of what the scenario counts: lifecycles, commands, services */
+    uint64_t commands;          /* answered; over HTTP: requests */
+    double rate;                /* OPEN_LOOP: that was asked for, commands per second */
     uint64_t batches, batch_inputs, puts, bytes, commit_ns;
     uint64_t record_bytes, event_bytes; /* as stored */
     uint64_t written_bytes;             /* handed to write calls by the subject's processes */

@@ -149,6 +149,16 @@ static json_t *values(const struct rounds *rounds, bool is_time)
     return list;
 }
 
+/* From and until, of each round. */
+static json_t *times(const struct rounds *rounds)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < rounds->count; i++)
+        json_array_append_new(
+            list, json_pack("[I, I]", (json_int_t)rounds->results[i].from_ns, (json_int_t)rounds->results[i].until_ns));
+    return list;
+}
+
 static json_t *row_of(const struct cell *cell, const struct row *row)
 {
     static const char *const kinds[] = {"engine", "floor", "peer"};
@@ -190,6 +200,7 @@ static json_t *row_of(const struct cell *cell, const struct row *row)
             json_object_set_new(told, figures[i].name, json_real(figures[i].value));
     }
     json_object_set_new(told, "latencyUs", latencies(&rounds->latency));
+    json_object_set_new(told, "measuredNs", times(rounds));
     return told;
 }
 

@@ -83,6 +83,7 @@ static struct usage measure_self(void)
 void bench_usage(pid_t pid, bool end, struct run_result *result)
 {
     const struct usage usage = pid ? measure(pid) : measure_self();
+    *(end ? &result->until_ns : &result->from_ns) = bench_now_ns();
     result->cpu_ns = end ? usage.cpu_ns - result->cpu_ns : usage.cpu_ns;
     result->written_bytes = end ? usage.written_bytes - result->written_bytes : usage.written_bytes;
     result->dirtied_bytes = end ? usage.dirtied_bytes - result->dirtied_bytes : usage.dirtied_bytes;

@@ -25,6 +25,7 @@ static void *read_all(void *arg)
     static char data[262144];
     struct watchers *watchers = arg;
     struct epoll_event ready[256];
+    pthread_setname_np(pthread_self(), "bench-watchers");
     while (!atomic_load(&watchers->ending)) {
         const int count = epoll_wait(watchers->epoll, ready, 256, 50);
         for (int i = 0; i < count; i++) {

@@ -41,6 +41,7 @@ static void on_ending(uv_async_t *async)
 static void *run(void *arg)
 {
     struct watching *watching = arg;
+    pthread_setname_np(pthread_self(), "bench-watchers");
     uv_run(&watching->loop, UV_RUN_DEFAULT);
     return NULL;
 }
