@@ -93,12 +93,20 @@ static bool needs_services(enum work work)
     return work == START_STOP || work == READ_MIX || work == OPEN_LOOP;
 }
 
+/* At its own time a command may find any number of others under way, but no two have the same service. */
+static unsigned slots_of(const struct run_options *options)
+{
+    if (options->work != OPEN_LOOP)
+        return options->outstanding;
+    return options->existing < OPEN_LOOP_SLOTS ? (unsigned)options->existing : OPEN_LOOP_SLOTS;
+}
+
 static int set_up(struct host *host)
 {
     const bool is_open = host->options->work == OPEN_LOOP;
     if (host_organization(host) < 0 || (needs_services(host->options->work) && host_read_services(host) < 0))
         return -1;
-    if (make_slots(host, is_open ? OPEN_LOOP_SLOTS : host->options->outstanding) < 0)
+    if (make_slots(host, slots_of(host->options)) < 0)
         return -1;
     if (is_open && pace_open(&host->pace, host->options->rate) < 0)
         return -1;
