@@ -44,6 +44,21 @@ static void subject_directory(const struct settings *settings, const struct subj
     snprintf(ret_path, size, "%s/%s-%llu", settings->paths.directory, subject->store, (unsigned long long)existing);
 }
 
+/* OPEN_LOOP: at half of the rate that a closed loop reaches; floors at that of the engine beside them. */
+static int run_subject(const struct subject *subject, struct run_options *options, struct run_result *ret_result)
+{
+    if (options->work == OPEN_LOOP && subject->kind == SUBJECT_FLOOR && options->model) {
+        options->rate = options->model->rate;
+    } else if (options->work == OPEN_LOOP) {
+        options->work = START_STOP;
+        if (subject->run(options, ret_result) < 0)
+            return -1;
+        options->work = OPEN_LOOP;
+        options->rate = bench_rate(ret_result) / 2;
+    }
+    return subject->run(options, ret_result);
+}
+
 /* Whatever fails, the others go on. */
 static int run_round(const struct settings *settings, const struct cell *cell, struct rounds *rounds)
 {
@@ -57,16 +72,16 @@ static int run_round(const struct settings *settings, const struct cell *cell, s
     snprintf(mark, sizeof mark, "%s.filled", directory);
     if (scenario->is_fresh)
         unlink(mark);
-    const struct run_options options = {.directory = directory,
-                                        .binary = settings->paths.binary,
-                                        .work = scenario->work,
-                                        .outstanding = cell->outstanding,
-                                        .watchers = scenario->watchers,
-                                        .existing = cell->existing,
-                                        .warm_seconds = settings->warm_seconds,
-                                        .seconds = has_own ? own_seconds : settings->seconds,
-                                        .model = has_model ? &first->results[first->count - 1] : NULL};
-    if (rounds->subject->run(&options, &rounds->results[rounds->count]) < 0) {
+    struct run_options options = {.directory = directory,
+                                  .binary = settings->paths.binary,
+                                  .work = scenario->work,
+                                  .outstanding = cell->outstanding,
+                                  .watchers = scenario->watchers,
+                                  .existing = cell->existing,
+                                  .warm_seconds = settings->warm_seconds,
+                                  .seconds = has_own ? own_seconds : settings->seconds,
+                                  .model = has_model ? &first->results[first->count - 1] : NULL};
+    if (run_subject(rounds->subject, &options, &rounds->results[rounds->count]) < 0) {
         fprintf(stderr, "bench: %s failed in %s, %u outstanding\n", rounds->subject->name, scenario->name,
                 cell->outstanding);
         rounds->failed = true;

@@ -1,8 +1,6 @@
 /* Work through libreeve: so many slots, each with one command under way, for as long as it is told. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "host.h"
 
@@ -41,26 +39,11 @@ static int start_watches(struct host *host)
 
 /* ---- Commands at their own time ---- */
 
-struct pace {
-    struct host *host;
-    uv_poll_t poll;
-    int fd;
-    double period_ns, next_ns;
-};
-
-static void arm(struct pace *pace)
-{
-    const uint64_t next_ns = (uint64_t)pace->next_ns;
-    const struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t)(next_ns / 1000000000), .tv_nsec = (long)(next_ns % 1000000000)}};
-    timerfd_settime(pace->fd, TFD_TIMER_ABSTIME, &when, NULL);
-}
-
 /* A command that finds no slot keeps its time, and waits. */
 static void on_pace(uv_poll_t *poll, int status, int events)
 {
-    struct pace *pace = poll->data;
-    struct host *host = pace->host;
+    struct host *host = poll->data;
+    struct pace *pace = &host->pace;
     const double now_ns = (double)bench_now_ns();
     (void)status, (void)events;
     while (pace->next_ns <= now_ns && host->free_slots && host->phase != HOST_DRAINING) {
@@ -73,25 +56,21 @@ static void on_pace(uv_poll_t *poll, int status, int events)
     if (host->phase == HOST_DRAINING)
         uv_poll_stop(poll);
     else
-        arm(pace);
+        pace_arm(pace);
 }
 
-static void start_pace(struct pace *pace, struct host *host)
+static void start_pace(struct host *host)
 {
-    pace->host = host;
-    pace->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    pace->period_ns = 1e9 / host->options->rate;
-    pace->next_ns = (double)bench_now_ns();
-    pace->poll.data = pace;
-    uv_poll_init(&host->loop, &pace->poll, pace->fd);
-    uv_poll_start(&pace->poll, UV_READABLE, on_pace);
-    arm(pace);
+    host->poll.data = host;
+    uv_poll_init(&host->loop, &host->poll, host->pace.timer);
+    uv_poll_start(&host->poll, UV_READABLE, on_pace);
+    pace_arm(&host->pace);
 }
 
-static void stop_pace(struct pace *pace)
+static void stop_pace(struct host *host)
 {
-    uv_close((uv_handle_t *)&pace->poll, NULL);
-    close(pace->fd);
+    uv_close((uv_handle_t *)&host->poll, NULL);
+    pace_close(&host->pace);
 }
 
 /* ---- The run ---- */
@@ -114,12 +93,22 @@ static bool needs_services(enum work work)
     return work == START_STOP || work == READ_MIX || work == OPEN_LOOP;
 }
 
+/* At its own time a command may find any number of others under way, but no two have the same service. */
+static unsigned slots_of(const struct run_options *options)
+{
+    if (options->work != OPEN_LOOP)
+        return options->outstanding;
+    return options->existing < OPEN_LOOP_SLOTS ? (unsigned)options->existing : OPEN_LOOP_SLOTS;
+}
+
 static int set_up(struct host *host)
 {
     const bool is_open = host->options->work == OPEN_LOOP;
     if (host_organization(host) < 0 || (needs_services(host->options->work) && host_read_services(host) < 0))
         return -1;
-    if (make_slots(host, is_open ? OPEN_LOOP_SLOTS : host->options->outstanding) < 0)
+    if (make_slots(host, slots_of(host->options)) < 0)
+        return -1;
+    if (is_open && pace_open(&host->pace, host->options->rate) < 0)
         return -1;
     return start_watches(host);
 }
@@ -127,12 +116,11 @@ static int set_up(struct host *host)
 static void work(struct host *host)
 {
     const bool is_open = host->options->work == OPEN_LOOP;
-    struct pace pace = {0};
     uv_timer_init(&host->loop, &host->timer);
     host->timer.data = host;
     uv_timer_start(&host->timer, on_warm, (uint64_t)(host->options->warm_seconds * 1000), 0);
     if (is_open)
-        start_pace(&pace, host);
+        start_pace(host);
     for (unsigned i = 0; i < host->options->outstanding && !is_open; i++)
         host_begin(&host->slots[i]);
     uv_run(&host->loop, UV_RUN_DEFAULT);
@@ -140,7 +128,7 @@ static void work(struct host *host)
     watching_stop(host->watching);
     uv_close((uv_handle_t *)&host->timer, NULL);
     if (is_open)
-        stop_pace(&pace);
+        stop_pace(host);
 }
 
 static int run(const struct run_options *options, struct run_result *ret_result)
@@ -173,14 +161,5 @@ int run_embedded(const struct run_options *options, struct run_result *ret_resul
         return host_run_lists(options, ret_result);
     if (options->work == OPENING || options->work == RECOVERY)
         return host_run_openings(options, ret_result);
-    if (options->work != OPEN_LOOP)
-        return run(options, ret_result);
-    /* Half of what a closed loop reaches. */
-    struct run_options closed = *options;
-    closed.work = START_STOP;
-    if (run(&closed, ret_result) < 0)
-        return -1;
-    struct run_options open = *options;
-    open.rate = bench_rate(ret_result) / 2;
-    return run(&open, ret_result);
+    return run(options, ret_result);
 }

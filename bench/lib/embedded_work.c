@@ -216,13 +216,12 @@ static bool is_found(void *arg, const void *record)
     return true;
 }
 
-/* Nineteen are read, then one is changed. */
 static void read_then_change(struct slot *slot)
 {
     struct host *host = slot->host;
     struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_GET};
     struct reeve_error error;
-    for (int i = 0; i < 19; i++) {
+    for (int i = 0; i < READS; i++) {
         bool found = false;
         const uint64_t started_ns = bench_now_ns();
         request.params.service = (struct reeve_service_params){

@@ -1,15 +1,12 @@
 /* etcd doing the same durable work: a transaction compares the revision of the service, puts its record and an event.
  * Over its JSON gateway, a keep-alive connection for each that is outstanding. */
-#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/lib/floor.h"
 #include "bench/lib/http_message.h"
-#include "bench/lib/server.h"
 #include "bench/lib/wire.h"
 
 #define FILL 100 /* services put by one transaction; it takes 128 at the most */
@@ -28,29 +25,23 @@ struct etcd {
     char record[8192], event_value[8192]; /* in base64 */
 };
 
-static bool find_etcd(char *ret_path, size_t size)
-{
-    return server_find("etcd", NULL, ret_path, size);
-}
-
 const char *missing_etcd(void)
 {
     char path[4096];
-    return find_etcd(path, sizeof path) ? NULL : "there is no etcd";
+    return server_find("etcd", NULL, path, sizeof path) ? NULL : "there is no etcd";
 }
 
 const char *about_etcd(void)
 {
     static char text[400];
     char path[4096], version[200];
-    find_etcd(path, sizeof path);
-    if (server_call((const char *[]){path, "--version", NULL}, SERVER_SAME_USER, version, sizeof version) < 0)
+    if (!server_find("etcd", NULL, path, sizeof path) || server_version(path, version, sizeof version) < 0)
         return "etcd";
     snprintf(text, sizeof text,
-             "%.*s, one member\nquota-backend-bytes 8589934592\nall else preset: each entry is "
+             "%s, one member\nquota-backend-bytes 8589934592\nall else preset: each entry is "
              "flushed before its answer\ntransactions with compare over the JSON gateway, a connection for each "
              "outstanding",
-             (int)strcspn(version, "\n"), version);
+             version);
     return text;
 }
 
@@ -148,54 +139,43 @@ static ssize_t take(void *arg, unsigned slot, char *data, size_t size)
 
 /* ---- The run ---- */
 
-/* Once at least: it takes connections before it has elected itself, and answers after that. */
-static int fill(struct etcd *etcd, const struct wire_protocol *protocol, const struct run_options *options)
+static int start(void *arg, struct server *server, const char *directory)
 {
-    const bool is_filled = bench_is_filled(options->directory);
-    const int fd = connect_etcd(etcd);
-    etcd->fills = true;
-    int r = fd < 0 ? -1 : wire_call(protocol, fd, 0);
-    for (; r == 0 && !is_filled && etcd->fill_from < options->existing; etcd->fill_from += FILL)
-        r = wire_call(protocol, fd, 0);
-    if (fd >= 0)
-        close(fd);
-    etcd->fills = false;
-    return r == 0 ? bench_mark_filled(options->directory) : r;
-}
-
-static int start(struct etcd *etcd, struct server *server, const struct run_options *options)
-{
-    char path[4096], log[4200], clients[64], peers[64], cluster[80];
-    find_etcd(path, sizeof path);
+    struct etcd *etcd = arg;
+    char path[4096], clients[64], peers[64], cluster[80];
+    server_find("etcd", NULL, path, sizeof path);
     etcd->port = server_free_port();
-    snprintf(log, sizeof log, "%s.log", options->directory);
     snprintf(clients, sizeof clients, "http://127.0.0.1:%u", etcd->port);
     snprintf(peers, sizeof peers, "http://127.0.0.1:%u", server_free_port());
     snprintf(cluster, sizeof cluster, "bench=%s", peers);
-    const char *const arguments[] = {path,
-                                     "--name",
-                                     "bench",
-                                     "--data-dir",
-                                     options->directory,
-                                     "--listen-client-urls",
-                                     clients,
-                                     "--advertise-client-urls",
-                                     clients,
-                                     "--listen-peer-urls",
-                                     peers,
-                                     "--initial-advertise-peer-urls",
-                                     peers,
-                                     "--initial-cluster",
-                                     cluster,
-                                     "--quota-backend-bytes",
-                                     "8589934592",
-                                     "--log-level",
-                                     "error",
-                                     NULL};
-    return server_start(server, arguments, SERVER_SAME_USER, log) < 0 ? -1 : server_wait_port(server, etcd->port);
+    const char *const arguments[] = {path,         "--name",
+                                     "bench",      "--data-dir",
+                                     directory,    "--listen-client-urls",
+                                     clients,      "--advertise-client-urls",
+                                     clients,      "--listen-peer-urls",
+                                     peers,        "--initial-advertise-peer-urls",
+                                     peers,        "--initial-cluster",
+                                     cluster,      "--quota-backend-bytes",
+                                     "8589934592", "--log-level",
+                                     "error",      NULL};
+    return server_start(server, arguments, SERVER_SAME_USER, directory);
 }
 
-static int prepare(struct etcd *etcd, const struct run_options *options)
+/* Once at least: it takes connections before it has elected itself, and answers after that. */
+static int prepare(const struct wire_protocol *protocol, int fd, uint64_t services)
+{
+    struct etcd *etcd = protocol->arg;
+    int r;
+    etcd->fills = true;
+    do {
+        r = wire_call(protocol, fd, 0);
+        etcd->fill_from += FILL;
+    } while (r == 0 && etcd->fill_from < services);
+    etcd->fills = false;
+    return r;
+}
+
+static void make_values(struct etcd *etcd, const struct run_options *options)
 {
     struct floor_batches sizes;
     char bytes[4096];
@@ -203,30 +183,21 @@ static int prepare(struct etcd *etcd, const struct run_options *options)
     floor_begin(&sizes, options);
     encode(bytes, sizes.record_bytes, etcd->record, sizeof etcd->record);
     encode(bytes, sizes.event_bytes, etcd->event_value, sizeof etcd->event_value);
-    etcd->next_number = etcd->event = bench_now_ns();
-    etcd->services = calloc(options->outstanding, sizeof *etcd->services);
-    if (!etcd->services)
-        return -1;
-    return bench_is_filled(options->directory) ? 0 : bench_make_fresh(options->directory);
 }
 
 int run_etcd(const struct run_options *options, struct run_result *ret_result)
 {
-    struct server server = {0};
-    struct etcd *etcd = calloc(1, sizeof *etcd);
-    const struct wire_protocol protocol = {.arg = etcd, .connect = connect_etcd, .ask = ask, .take = take};
-    *ret_result = (struct run_result){0};
-    int r = etcd ? prepare(etcd, options) : -1;
-    if (r == 0)
-        r = start(etcd, &server, options);
-    if (r == 0)
-        r = fill(etcd, &protocol, options);
-    if (r == 0)
-        r = wire_run(&protocol, options, options->outstanding, server.pid, ret_result);
-    ret_result->file_bytes = bench_blocks(options->directory);
-    server_stop(&server, SIGTERM);
-    if (etcd)
-        free(etcd->services);
-    free(etcd);
+    struct etcd etcd = {.next_number = bench_now_ns(), .event = bench_now_ns()};
+    const struct wire_protocol protocol = {.arg = &etcd,
+                                           .connections_max = options->outstanding,
+                                           .start = start,
+                                           .connect = connect_etcd,
+                                           .prepare = prepare,
+                                           .ask = ask,
+                                           .take = take};
+    make_values(&etcd, options);
+    etcd.services = calloc(options->outstanding, sizeof *etcd.services);
+    const int r = etcd.services ? wire_run(&protocol, options, ret_result) : -1;
+    free(etcd.services);
     return r;
 }

@@ -18,6 +18,8 @@ struct journal {
     uint8_t *frame;
     uint64_t position;
     bool syncs; /* pwrite and fdatasync instead of O_DIRECT and O_DSYNC */
+    struct floor_batches batches;
+    struct run_result *result;
 };
 
 /* Written once: a flush then has no blocks to allocate and no size to change. */
@@ -50,9 +52,10 @@ static int open_journal(struct journal *journal, const char *directory)
 }
 
 /* The frame is put together from records and events, as whoever writes one has to. */
-static int append(struct journal *journal, const struct floor_batches *batches, unsigned inputs, size_t size)
+static int append(struct journal *journal, unsigned inputs, size_t size)
 {
     static const uint8_t record[4096], event[4096];
+    const struct floor_batches *batches = &journal->batches;
     const size_t one = batches->record_bytes + batches->event_bytes;
     for (size_t at = 0, i = 0; i < inputs && at + one <= size; i++, at += one) {
         memcpy(journal->frame + at, record, batches->record_bytes);
@@ -68,22 +71,41 @@ static int append(struct journal *journal, const struct floor_batches *batches, 
     return journal->syncs && fdatasync(journal->fd) < 0 ? bench_complain("journal", strerror(errno)) : 0;
 }
 
+static int append_batch(struct journal *journal, unsigned inputs)
+{
+    const double bytes = inputs * journal->batches.bytes_per_input;
+    const size_t size = bytes < FRAME_MAX ? (size_t)bytes : FRAME_MAX;
+    journal->result->bytes += size;
+    return append(journal, inputs, size);
+}
+
+static int append_due(void *arg, unsigned second, unsigned first)
+{
+    return append_batch(arg, second + first);
+}
+
+static int append_all(struct journal *journal)
+{
+    int r = 0;
+    for (unsigned inputs; r == 0 && (inputs = floor_next(&journal->batches, journal->result)) > 0;) {
+        const uint64_t sent_ns = bench_now_ns();
+        r = append_batch(journal, inputs);
+        histogram_add(&journal->result->latency, bench_now_ns() - sent_ns);
+    }
+    return r;
+}
+
 static int run(const struct run_options *options, struct run_result *ret_result, bool syncs)
 {
-    struct journal journal = {.fd = -1, .syncs = syncs};
-    struct floor_batches batches;
+    struct journal journal = {.fd = -1, .syncs = syncs, .result = ret_result};
     *ret_result = (struct run_result){0};
     int r = open_journal(&journal, options->directory);
-    floor_begin(&batches, options);
-    if (batches.batch_bytes > FRAME_MAX)
-        batches.batch_bytes = FRAME_MAX;
-    for (unsigned inputs; r == 0 && (inputs = floor_next(&batches, ret_result)) > 0;) {
-        const uint64_t sent_ns = bench_now_ns();
-        r = append(&journal, &batches, inputs, batches.batch_bytes);
-        ret_result->bytes += batches.batch_bytes;
-        histogram_add(&ret_result->latency, bench_now_ns() - sent_ns);
-    }
-    floor_end(&batches, options, ret_result);
+    floor_begin(&journal.batches, options);
+    if (r == 0 && options->work == OPEN_LOOP)
+        r = floor_run_paced(&journal.batches, options, ret_result, append_due, &journal);
+    else if (r == 0)
+        r = append_all(&journal);
+    floor_end(&journal.batches, options, ret_result);
     if (journal.fd >= 0)
         close(journal.fd);
     free(journal.frame);
@@ -108,16 +130,15 @@ int run_floor_fdatasync(const struct run_options *options, struct run_result *re
                                     .warm_seconds = options->warm_seconds,
                                     .seconds = options->seconds};
     struct journal journal = {.fd = -1, .syncs = true};
-    struct floor_batches batches;
     *ret_result = (struct run_result){0};
     int r = open_journal(&journal, options->directory);
-    floor_begin(&batches, &one);
-    while (r == 0 && floor_next(&batches, ret_result) > 0) {
+    floor_begin(&journal.batches, &one);
+    while (r == 0 && floor_next(&journal.batches, ret_result) > 0) {
         const uint64_t sent_ns = bench_now_ns();
-        r = append(&journal, &batches, 0, ALIGNMENT);
+        r = append(&journal, 0, ALIGNMENT);
         histogram_add(&ret_result->latency, bench_now_ns() - sent_ns);
     }
-    floor_end(&batches, &one, ret_result);
+    floor_end(&journal.batches, &one, ret_result);
     ret_result->count = ret_result->commands;
     if (journal.fd >= 0)
         close(journal.fd);

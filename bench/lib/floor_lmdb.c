@@ -13,7 +13,8 @@ struct floor {
     MDB_env *env;
     MDB_dbi services, events, queue;
     MDB_txn *txn;
-    uint64_t sequence;
+    MDB_txn *reader; /* reset: to be renewed for each read */
+    uint64_t sequence, next;
     char record[4096], event[4096];
     struct floor_batches batches;
     struct bench_chance chance;
@@ -135,26 +136,52 @@ static void change_existing(struct floor *floor, struct cell *cell)
 
 /* ---- The run ---- */
 
+/* Each in a transaction of its own. The record is taken over, as whoever asks for it would: all have the same bytes. */
+static int read_some(struct floor *floor, struct cell *cells, uint64_t count, unsigned reads, struct run_result *result)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < reads && rc == 0; i++) {
+        const uint64_t started_ns = bench_now_ns();
+        MDB_val key = {sizeof cells->key, cells[bench_draw(&floor->chance, count)].key}, value;
+        rc = check(mdb_txn_renew(floor->reader), "renew");
+        if (rc == 0)
+            rc = check(mdb_get(floor->reader, floor->services, &key, &value), "get");
+        if (rc == 0)
+            memcpy(floor->record, value.mv_data, value.mv_size);
+        mdb_txn_reset(floor->reader);
+        histogram_add(&result->latency, bench_now_ns() - started_ns);
+    }
+    return rc;
+}
+
+static int change_some(struct floor *floor, struct cell *cells, uint64_t count, unsigned inputs)
+{
+    const bool is_random = floor->options->work != LIFECYCLES;
+    int rc = check(mdb_txn_begin(floor->env, NULL, 0, &floor->txn), "begin");
+    for (unsigned i = 0; rc == 0 && i < inputs; i++) {
+        if (is_random)
+            change_existing(floor, &cells[bench_draw(&floor->chance, count)]);
+        else
+            transition(floor, &cells[floor->next++ % count]);
+    }
+    return rc ? rc : check(mdb_txn_commit(floor->txn), "commit");
+}
+
 static int loop(struct floor *floor, struct cell *cells, uint64_t count, struct run_result *result)
 {
-    struct bench_chance chance = {0};
-    const bool is_random = floor->options->work != LIFECYCLES;
-    uint64_t next = 0;
-    int rc = 0;
+    int rc = check(mdb_txn_begin(floor->env, NULL, MDB_RDONLY, &floor->reader), "begin");
+    mdb_txn_reset(floor->reader);
     for (unsigned inputs; rc == 0 && (inputs = floor_next(&floor->batches, result)) > 0;) {
-        rc = check(mdb_txn_begin(floor->env, NULL, 0, &floor->txn), "begin");
-        for (unsigned i = 0; rc == 0 && i < inputs; i++) {
-            if (is_random) {
-                change_existing(floor, &cells[bench_draw(&chance, count)]);
-            } else {
-                transition(floor, &cells[next]);
-                next = (next + 1) % count;
-            }
-        }
+        rc = read_some(floor, cells, count, floor_reads(&floor->batches, floor->options, inputs), result);
+        const uint64_t started_ns = bench_now_ns();
         if (rc == 0)
-            rc = check(mdb_txn_commit(floor->txn), "commit");
+            rc = change_some(floor, cells, count, inputs);
+        const uint64_t taken_ns = bench_now_ns() - started_ns;
+        for (unsigned i = 0; i < inputs; i++)
+            histogram_add(&result->latency, taken_ns);
     }
     floor_end(&floor->batches, floor->options, result);
+    mdb_txn_abort(floor->reader);
     return rc;
 }
 
@@ -163,8 +190,6 @@ static int run(struct floor *floor, struct run_result *result)
     const struct run_options *options = floor->options;
     const bool is_random = options->work != LIFECYCLES;
     const uint64_t count = is_random ? options->existing : options->outstanding;
-    if (!bench_is_filled(options->directory) && fill(floor, options) < 0)
-        return -1;
     struct cell *cells = calloc(count, sizeof *cells);
     int r = cells && (!is_random || read_keys(floor, cells, count) == 0) ? 0 : -1;
     floor_begin(&floor->batches, options);
@@ -189,19 +214,44 @@ static void find_last(struct floor *floor)
     mdb_txn_abort(floor->txn);
 }
 
+/* ---- Opening ---- */
+
+/* OPENING: until a first create is durable; RECOVERY: until the first that was found there is changed. */
+static int reopen(struct floor *floor, struct run_result *result)
+{
+    const struct run_options *options = floor->options;
+    struct cell cell = {0};
+    mdb_env_close(floor->env);
+    const uint64_t started_ns = bench_now_ns();
+    int r = open_tables(floor, options->directory) ? -1 : 0;
+    if (r == 0 && options->work == RECOVERY)
+        r = read_keys(floor, &cell, 1);
+    if (r == 0)
+        r = change_some(floor, &cell, 1, 1) ? -1 : 0;
+    result->seconds = (double)(bench_now_ns() - started_ns) / 1e9;
+    result->count = 1;
+    result->file_bytes = bench_blocks(options->directory);
+    return r;
+}
+
 int run_floor_lmdb(const struct run_options *options, struct run_result *ret_result)
 {
     struct floor floor = {.options = options, .chance = {bench_now_ns()}};
+    const bool is_filled = bench_is_filled(options->directory);
     *ret_result = (struct run_result){0};
-    if (!bench_is_filled(options->directory) && bench_make_fresh(options->directory) < 0)
+    if (!is_filled && bench_make_fresh(options->directory) < 0)
         return -1;
     memset(floor.record, 'r', sizeof floor.record);
     memset(floor.event, 'e', sizeof floor.event);
     floor_begin(&floor.batches, options);
-    if (open_tables(&floor, options->directory) != 0)
-        return -1;
-    find_last(&floor);
-    const int r = run(&floor, ret_result);
+    int r = open_tables(&floor, options->directory) ? -1 : 0;
+    if (r == 0 && !is_filled)
+        r = fill(&floor, options);
+    if (r == 0)
+        find_last(&floor);
+    if (r == 0)
+        r = options->work == OPENING || options->work == RECOVERY ? reopen(&floor, ret_result)
+                                                                  : run(&floor, ret_result);
     mdb_env_close(floor.env);
     return r;
 }

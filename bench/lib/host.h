@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/map.h"
 #include "bench/lib/common.h"
+#include "bench/lib/pace.h"
 #include "bench/lib/watching.h"
 #include "codec.h"
 
@@ -36,6 +37,8 @@ struct host {
     const struct work_steps *steps;
     uv_loop_t loop;
     uv_timer_t timer;
+    struct pace pace; /* OPEN_LOOP */
+    uv_poll_t poll;   /* of its timer */
     struct reeve_engine *engine;
     struct reeve_client *client;
     struct reeve_watch watch;

@@ -63,7 +63,7 @@ static const char script[] = "SELECT create_services(:n) AS ids \\gset\n"
 struct cluster {
     const struct run_options *options;
     struct server server;
-    char socket_directory[64], script_path[80], log[4200];
+    char socket_directory[64], script_path[80];
 };
 
 static bool find_program(const char *name, char *ret_path, size_t size)
@@ -86,9 +86,9 @@ const char *about_postgresql(void)
     static char text[1000];
     char path[4096], version[200];
     find_program("postgres", path, sizeof path);
-    if (server_call((const char *[]){path, "--version", NULL}, SERVER_SAME_USER, version, sizeof version) < 0)
+    if (server_version(path, version, sizeof version) < 0)
         return "PostgreSQL";
-    int size = snprintf(text, sizeof text, "%.*s\n", (int)strcspn(version, "\n"), version);
+    int size = snprintf(text, sizeof text, "%s\n", version);
     for (size_t i = 0; i < SETTINGS; i++)
         size += snprintf(text + size, sizeof text - (size_t)size, "%s\n", settings[i]);
     snprintf(text + size, sizeof text - (size_t)size,
@@ -119,21 +119,26 @@ static int make_cluster(const struct cluster *cluster)
                        SERVER_UNPRIVILEGED, text, sizeof text);
 }
 
+static int connect_postgresql(void *arg)
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/.s.PGSQL.5432", ((struct cluster *)arg)->socket_directory);
+    return server_connect_unix(path);
+}
+
 static int start(struct cluster *cluster)
 {
-    char path[4096], sockets[100], socket_path[100];
+    char path[4096], sockets[100];
     const char *arguments[64] = {path, "-D", cluster->options->directory, "-c", sockets};
     unsigned count = 5;
     find_program("postgres", path, sizeof path);
     snprintf(sockets, sizeof sockets, "unix_socket_directories=%s", cluster->socket_directory);
-    snprintf(socket_path, sizeof socket_path, "%s/.s.PGSQL.5432", cluster->socket_directory);
     for (size_t i = 0; i < SETTINGS; i++) {
         arguments[count++] = "-c";
         arguments[count++] = settings[i];
     }
-    if (server_start(&cluster->server, arguments, SERVER_UNPRIVILEGED, cluster->log) < 0)
-        return -1;
-    if (server_wait_unix(&cluster->server, socket_path) < 0)
+    if (server_start(&cluster->server, arguments, SERVER_UNPRIVILEGED, cluster->options->directory) < 0 ||
+        server_wait(&cluster->server, connect_postgresql, cluster) < 0)
         return -1;
     /* It takes connections before it takes queries. */
     find_program("pg_isready", path, sizeof path);
@@ -231,7 +236,6 @@ int run_postgresql(const struct run_options *options, struct run_result *ret_res
     if (!mkdtemp(cluster.socket_directory) || server_give(cluster.socket_directory) < 0)
         return bench_complain(cluster.socket_directory, strerror(errno));
     snprintf(cluster.script_path, sizeof cluster.script_path, "%s/script", cluster.socket_directory);
-    snprintf(cluster.log, sizeof cluster.log, "%s.log", options->directory);
     const bool is_filled = bench_is_filled(options->directory);
     int r = is_filled ? 0 : make_cluster(&cluster);
     if (r == 0)

@@ -1,14 +1,12 @@
 /* Redis doing the same durable work: a Lua script checks the state, rewrites the record and appends an event; the
  * answer comes after the flush of the append-only file. Commands are pipelined. */
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "bench/lib/floor.h"
-#include "bench/lib/server.h"
 #include "bench/lib/wire.h"
 
 #define CONNECTIONS_MAX 64
@@ -42,25 +40,19 @@ struct redis {
     uint64_t fill_from;
 };
 
-static bool find_redis(char *ret_path, size_t size)
-{
-    return server_find("redis-server", NULL, ret_path, size);
-}
-
 const char *missing_redis(void)
 {
     char path[4096];
-    return find_redis(path, sizeof path) ? NULL : "there is no redis-server";
+    return server_find("redis-server", NULL, path, sizeof path) ? NULL : "there is no redis-server";
 }
 
 const char *about_redis(void)
 {
     static char text[600];
     char path[4096], version[200];
-    find_redis(path, sizeof path);
-    if (server_call((const char *[]){path, "--version", NULL}, SERVER_SAME_USER, version, sizeof version) < 0)
+    if (!server_find("redis-server", NULL, path, sizeof path) || server_version(path, version, sizeof version) < 0)
         return "redis-server";
-    int size = snprintf(text, sizeof text, "%.*s\n", (int)strcspn(version, "\n"), version);
+    int size = snprintf(text, sizeof text, "%s\n", version);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i += 2)
         size += snprintf(text + size, sizeof text - (size_t)size, "%s %s\n", settings[i] + 2,
                          *settings[i + 1] ? settings[i + 1] : "\"\"");
@@ -153,58 +145,46 @@ static ssize_t take(void *arg, unsigned slot, char *data, size_t size)
 
 /* ---- The run ---- */
 
-static int prepare(struct redis *redis, const struct wire_protocol *protocol, const struct run_options *options)
+static int start(void *arg, struct server *server, const char *directory)
 {
-    const int fd = connect_redis(redis);
-    int r = fd < 0 ? -1 : 0;
+    char path[4096];
+    const char *arguments[32] = {path, "--unixsocket", ((struct redis *)arg)->socket_path, "--dir", directory};
+    unsigned count = 5;
+    server_find("redis-server", NULL, path, sizeof path);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
+        arguments[count++] = settings[i];
+    return server_start(server, arguments, SERVER_SAME_USER, directory);
+}
+
+static int prepare(const struct wire_protocol *protocol, int fd, uint64_t services)
+{
+    struct redis *redis = protocol->arg;
+    int r = 0;
     for (redis->asks = PINGING; r == 0 && wire_call(protocol, fd, 0) < 0;)
         r = poll(NULL, 0, 10) < 0 ? -1 : 0;
     for (redis->asks = LOAD_STEP; r == 0 && redis->asks < FILLING; redis->asks++)
         r = wire_call(protocol, fd, 0);
-    for (; r == 0 && !bench_is_filled(options->directory) && redis->fill_from < options->existing;
-         redis->fill_from += FILL)
+    for (; r == 0 && redis->fill_from < services; redis->fill_from += FILL)
         r = wire_call(protocol, fd, 0);
-    if (fd >= 0)
-        close(fd);
     redis->asks = STEPPING;
-    return r == 0 ? bench_mark_filled(options->directory) : r;
-}
-
-static int start(struct redis *redis, struct server *server, const struct run_options *options)
-{
-    char path[4096], log[4200];
-    const char *arguments[32] = {path, "--unixsocket", redis->socket_path, "--dir", options->directory};
-    unsigned count = 5;
-    find_redis(path, sizeof path);
-    snprintf(log, sizeof log, "%s.log", options->directory);
-    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
-        arguments[count++] = settings[i];
-    return server_start(server, arguments, SERVER_SAME_USER, log) < 0 ? -1
-                                                                      : server_wait_unix(server, redis->socket_path);
+    return r;
 }
 
 int run_redis(const struct run_options *options, struct run_result *ret_result)
 {
-    struct server server = {0};
     struct redis redis = {.next_number = bench_now_ns()};
-    const struct wire_protocol protocol = {.arg = &redis, .connect = connect_redis, .ask = ask, .take = take};
-    *ret_result = (struct run_result){0};
+    const struct wire_protocol protocol = {.arg = &redis,
+                                           .connections_max = CONNECTIONS_MAX,
+                                           .start = start,
+                                           .connect = connect_redis,
+                                           .prepare = prepare,
+                                           .ask = ask,
+                                           .take = take};
     floor_begin(&redis.sizes, options);
     snprintf(redis.socket_path, sizeof redis.socket_path, "/tmp/reeve-bench-redis-%d", (int)getpid());
     redis.phases = calloc(options->outstanding, sizeof *redis.phases);
     redis.numbers = calloc(options->outstanding, sizeof *redis.numbers);
-    int r = redis.phases && redis.numbers ? 0 : -1;
-    if (r == 0 && !bench_is_filled(options->directory))
-        r = bench_make_fresh(options->directory);
-    if (r == 0)
-        r = start(&redis, &server, options);
-    if (r == 0)
-        r = prepare(&redis, &protocol, options);
-    const unsigned connections = options->outstanding < CONNECTIONS_MAX ? options->outstanding : CONNECTIONS_MAX;
-    if (r == 0)
-        r = wire_run(&protocol, options, connections, server.pid, ret_result);
-    ret_result->file_bytes = bench_blocks(options->directory);
-    server_stop(&server, SIGTERM);
+    const int r = redis.phases && redis.numbers ? wire_run(&protocol, options, ret_result) : -1;
     unlink(redis.socket_path);
     free(redis.phases);
     free(redis.numbers);

@@ -8,6 +8,7 @@
 #include "bench/lib/histogram.h"
 
 #define TRANSITIONS 6 /* of one lifecycle: create, running, stop, stopped, delete, gone */
+#define READS 19      /* of READ_MIX, before each start or stop */
 
 enum work {
     LIFECYCLES, /* create, running, stop, stopped, delete, gone; fresh services among those that exist */

@@ -31,6 +31,7 @@ struct scenario {
     unsigned watchers;
     double seconds[EXTENT_COUNT]; /* of engine and peers; 0: as the options say */
     bool is_time;                 /* told in ms, less is better; else per second */
+    bool is_paced;                /* its rate is given: ratios are of the p99, less is better */
     bool is_fresh;                /* each run begins with an empty store */
 };
 

@@ -67,8 +67,10 @@ static pid_t run(const char *const *arguments, enum server_user user, int output
     _exit(127);
 }
 
-int server_start(struct server *server, const char *const *arguments, enum server_user user, const char *log)
+int server_start(struct server *server, const char *const *arguments, enum server_user user, const char *directory)
 {
+    char log[4200];
+    snprintf(log, sizeof log, "%s.log", directory);
     const int output = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (output < 0)
         return bench_complain(log, strerror(errno));
@@ -119,18 +121,30 @@ int server_call(const char *const *arguments, enum server_user user, char *ret_t
     return -1;
 }
 
+int server_version(const char *path, char *ret_text, size_t size)
+{
+    const int r = server_call((const char *[]){path, "--version", NULL}, SERVER_SAME_USER, ret_text, size);
+    ret_text[strcspn(ret_text, "\n")] = '\0';
+    return r;
+}
+
 /* ---- Sockets ---- */
 
-int server_connect_unix(const char *path)
+static int connect_to(const struct sockaddr *address, socklen_t size)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+    const int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, address, size) == 0)
         return fd;
     if (fd >= 0)
         close(fd);
     return -1;
+}
+
+int server_connect_unix(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    return connect_to((const struct sockaddr *)&address, sizeof address);
 }
 
 static struct sockaddr_in address_of(unsigned port)
@@ -142,12 +156,7 @@ static struct sockaddr_in address_of(unsigned port)
 int server_connect_port(unsigned port)
 {
     const struct sockaddr_in address = address_of(port);
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
-        return fd;
-    if (fd >= 0)
-        close(fd);
-    return -1;
+    return connect_to((const struct sockaddr *)&address, sizeof address);
 }
 
 unsigned server_free_port(void)
@@ -164,10 +173,10 @@ unsigned server_free_port(void)
 }
 
 /* A minute at the most. */
-static int wait_for(struct server *server, const char *path, unsigned port)
+int server_wait(struct server *server, int (*connect)(void *arg), void *arg)
 {
     for (int i = 0; i < 6000; i++) {
-        const int fd = path ? server_connect_unix(path) : server_connect_port(port);
+        const int fd = connect(arg);
         if (fd >= 0) {
             close(fd);
             return 0;
@@ -179,14 +188,4 @@ static int wait_for(struct server *server, const char *path, unsigned port)
         poll(NULL, 0, 10);
     }
     return bench_complain("a server", "does not answer");
-}
-
-int server_wait_unix(struct server *server, const char *path)
-{
-    return wait_for(server, path, 0);
-}
-
-int server_wait_port(struct server *server, unsigned port)
-{
-    return wait_for(server, NULL, port);
 }

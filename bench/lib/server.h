@@ -15,13 +15,15 @@ enum server_user { SERVER_SAME_USER, SERVER_UNPRIVILEGED };
 
 /* Full path of a program: the last that fits the pattern (NULL: none), else in PATH. False: there is none. */
 bool server_find(const char *name, const char *pattern, char *ret_path, size_t size);
-/* `arguments` end with NULL; what it says goes to the file `log`. 0, or -1 after it has said what went wrong. */
-int server_start(struct server *server, const char *const *arguments, enum server_user user, const char *log);
+/* First line of what it says to --version; -1 after its complaint is on standard error. */
+int server_version(const char *path, char *ret_text, size_t size);
+/* `arguments` end with NULL; what it says goes to a file beside its directory. 0, or -1 after it has said what went
+ * wrong. */
+int server_start(struct server *server, const char *const *arguments, enum server_user user, const char *directory);
 /* Takes one that was not started. */
 void server_stop(struct server *server, int signal);
-/* Until somebody answers at a UNIX socket or at a port of this machine. */
-int server_wait_unix(struct server *server, const char *path);
-int server_wait_port(struct server *server, unsigned port);
+/* Until there is a connection: `connect` returns its descriptor, or -1. */
+int server_wait(struct server *server, int (*connect)(void *arg), void *arg);
 int server_connect_unix(const char *path);
 int server_connect_port(unsigned port);
 /* A port that is free now; 0: none. */

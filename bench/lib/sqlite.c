@@ -27,7 +27,6 @@ int run_sqlite(const struct run_options *options, struct run_result *ret_result)
 #else
 
 #include <sqlite3.h>
-#include <time.h>
 
 #include "base/bytes.h"
 #include "base/uuid.h"
@@ -48,7 +47,7 @@ const char *about_sqlite(void)
     return text;
 }
 
-enum statement { BEGIN, COMMIT, INSERT, CHANGE, DELETE, EVENT, STATEMENT_COUNT };
+enum statement { BEGIN, COMMIT, INSERT, CHANGE, DELETE, EVENT, READ, STATEMENT_COUNT };
 static const char *const texts[STATEMENT_COUNT] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
@@ -56,6 +55,7 @@ static const char *const texts[STATEMENT_COUNT] = {
     [CHANGE] = "UPDATE services SET state = ?2, record = ?3 WHERE id = ?1 AND state = ?4",
     [DELETE] = "DELETE FROM services WHERE id = ?1 AND state = ?4",
     [EVENT] = "INSERT INTO events (record) VALUES (?1)",
+    [READ] = "SELECT record FROM services WHERE id = ?1",
 };
 
 /* A service goes through its states by number; 0: there is none. */
@@ -75,6 +75,7 @@ struct database {
     struct cell *cells; /* those that exist, or one for each that is outstanding */
     uint64_t count;
     struct bench_chance chance;
+    uint64_t *batch; /* which of the cells */
     char record[4096], event[4096];
 };
 
@@ -190,95 +191,99 @@ static int read_existing(struct database *database)
 
 /* ---- Batches ---- */
 
-/* Those of a closed loop begin when the one before has ended. A service takes two steps, in two batches; a batch has as
- * many as are outstanding. */
-static int run_batch(struct database *database, unsigned inputs, const uint64_t *under_way)
+/* The record is taken over, as whoever asks for it would: all have the same bytes. */
+static int read_one(struct database *database, const struct cell *cell)
+{
+    sqlite3_stmt *prepared = database->statements[READ];
+    sqlite3_bind_blob(prepared, 1, &cell->id, sizeof cell->id, SQLITE_STATIC);
+    const bool is_found = sqlite3_step(prepared) == SQLITE_ROW;
+    if (is_found)
+        memcpy(database->record, sqlite3_column_blob(prepared, 0), (size_t)sqlite3_column_bytes(prepared, 0));
+    sqlite3_reset(prepared);
+    return is_found ? 0 : bench_complain("sqlite", "a service is missing");
+}
+
+static int read_some(struct database *database, unsigned reads)
+{
+    int r = 0;
+    for (unsigned i = 0; i < reads && r == 0; i++) {
+        const uint64_t started_ns = bench_now_ns();
+        r = read_one(database, &database->cells[bench_draw(&database->chance, database->count)]);
+        histogram_add(&database->result->latency, bench_now_ns() - started_ns);
+    }
+    return r;
+}
+
+static void draw(struct database *database, unsigned from, unsigned count)
+{
+    for (unsigned i = from; i < from + count; i++)
+        database->batch[i] = bench_draw(&database->chance, database->count);
+}
+
+static int run_batch(struct database *database, unsigned inputs)
 {
     const bool is_random = database->options->work != LIFECYCLES;
     if (execute(database, BEGIN) < 0)
         return -1;
     for (unsigned i = 0; i < inputs; i++) {
-        struct cell *cell = &database->cells[is_random ? under_way[i] : i];
+        struct cell *cell = &database->cells[is_random ? database->batch[i] : i];
         if ((is_random ? start_or_stop(database, cell) : next_of_lifecycle(database, cell)) < 0)
             return -1;
     }
     return execute(database, COMMIT);
 }
 
+/* Those of a closed loop begin when the one before has ended. A service takes two steps, in two batches; a batch has as
+ * many as are outstanding. */
 static int run_closed(struct database *database)
 {
     const unsigned outstanding = database->options->outstanding;
-    uint64_t *under_way = calloc(outstanding, sizeof *under_way);
     struct run_result *result = database->result;
-    int r = under_way ? 0 : -1;
+    int r = 0;
     bool begins = true;
     database->batches.inputs_per_batch = outstanding;
     while (r == 0 && floor_next(&database->batches, result) > 0) {
-        for (unsigned i = 0; i < outstanding && begins; i++)
-            under_way[i] = bench_draw(&database->chance, database->count);
+        if (begins)
+            draw(database, 0, outstanding);
         begins = !begins;
+        r = read_some(database, floor_reads(&database->batches, database->options, outstanding));
         const uint64_t started_ns = bench_now_ns();
-        r = run_batch(database, outstanding, under_way);
+        if (r == 0)
+            r = run_batch(database, outstanding);
         const uint64_t taken_ns = bench_now_ns() - started_ns;
         for (unsigned i = 0; i < outstanding; i++)
             histogram_add(&result->latency, taken_ns);
     }
-    free(under_way);
     return r;
 }
 
-/* Commands at their own time: all that are due are the next batch, the second steps of the last one with them. */
-static int run_open(struct database *database)
+/* What began here is in the next batch, too. */
+static int run_due(void *arg, unsigned second, unsigned first)
 {
-    enum { BATCH_MAX = 4096 };
-    uint64_t batch[2 * BATCH_MAX], due_ns[BATCH_MAX];
-    unsigned second = 0;
-    int r = 0;
-    double next_ns = (double)bench_now_ns();
-    const double period_ns = 1e9 / database->options->rate;
-    while (r == 0 && bench_now_ns() < database->batches.until_ns) {
-        const struct timespec at = {.tv_sec = (time_t)(next_ns / 1e9),
-                                    .tv_nsec = (long)((uint64_t)next_ns % 1000000000)};
-        unsigned first = 0;
-        if (second == 0)
-            clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
-        const double now_ns = (double)bench_now_ns();
-        for (; first < BATCH_MAX && next_ns <= now_ns; first++, next_ns += period_ns) {
-            due_ns[first] = (uint64_t)next_ns;
-            batch[second + first] = bench_draw(&database->chance, database->count);
-        }
-        database->batches.inputs_per_batch = second + first;
-        floor_next(&database->batches, database->result);
-        r = run_batch(database, second + first, batch);
-        const uint64_t done_ns = bench_now_ns();
-        for (unsigned i = 0; i < first; i++)
-            histogram_add(&database->result->latency, done_ns - due_ns[i]);
-        database->result->commands += first;
-        memmove(batch, batch + second, first * sizeof batch[0]);
-        second = first;
-    }
+    struct database *database = arg;
+    draw(database, second, first);
+    const int r = run_batch(database, second + first);
+    memmove(database->batch, database->batch + second, first * sizeof database->batch[0]);
     return r;
 }
 
 static int work(struct database *database)
 {
     const struct run_options *options = database->options;
-    const bool is_random = options->work != LIFECYCLES;
+    const bool is_random = options->work != LIFECYCLES, is_paced = options->work == OPEN_LOOP;
     database->count = is_random ? options->existing : options->outstanding;
     database->cells = calloc(database->count, sizeof *database->cells);
-    if (!database->cells || (is_random && read_existing(database) < 0))
+    database->batch = calloc(is_paced ? (size_t)2 * FLOOR_DUE_MAX : options->outstanding, sizeof *database->batch);
+    if (!database->cells || !database->batch || (is_random && read_existing(database) < 0))
         return -1;
     floor_begin(&database->batches, options);
-    const int r = options->work == OPEN_LOOP ? run_open(database) : run_closed(database);
-    const uint64_t commands = database->result->commands;
+    const int r = is_paced ? floor_run_paced(&database->batches, options, database->result, run_due, database)
+                           : run_closed(database);
     floor_end(&database->batches, options, database->result);
-    if (options->work == OPEN_LOOP)
-        database->result->count = database->result->commands = commands;
-    database->result->rate = options->rate;
     return r;
 }
 
-static int run(const struct run_options *options, struct run_result *ret_result)
+int run_sqlite(const struct run_options *options, struct run_result *ret_result)
 {
     struct database *database = calloc(1, sizeof *database);
     *ret_result = (struct run_result){0};
@@ -299,20 +304,9 @@ static int run(const struct run_options *options, struct run_result *ret_result)
         sqlite3_finalize(database->statements[i]);
     sqlite3_close(database->handle);
     free(database->cells);
+    free(database->batch);
     free(database);
     return r;
-}
-
-int run_sqlite(const struct run_options *options, struct run_result *ret_result)
-{
-    if (options->work != OPEN_LOOP)
-        return run(options, ret_result);
-    struct run_options closed = *options, open = *options;
-    closed.work = START_STOP;
-    if (run(&closed, ret_result) < 0)
-        return -1;
-    open.rate = bench_rate(ret_result) / 2;
-    return run(&open, ret_result);
 }
 
 #endif

@@ -63,9 +63,15 @@ static const struct rounds *best_peer(const struct cell *cell)
     return best;
 }
 
-static double ratio(const struct rounds *rounds, const struct rounds *other)
+static double figure(const struct scenario *scenario, const struct rounds *rounds)
 {
-    return other && other->median > 0 && other != rounds ? rounds->median / other->median : 0;
+    return scenario->is_paced ? bench_microseconds(&rounds->latency, 0.99) : rounds->median;
+}
+
+static double ratio(const struct scenario *scenario, const struct rounds *rounds, const struct rounds *other)
+{
+    const double value = other && other != rounds ? figure(scenario, other) : 0;
+    return value > 0 ? figure(scenario, rounds) / value : 0;
 }
 
 /* ---- Text ---- */
@@ -217,9 +223,9 @@ void tell_cell(struct cell *cell, json_t *rows)
             continue;
         const bool is_engine = rounds->subject->kind == SUBJECT_ENGINE;
         const struct row row = {.rounds = rounds,
-                                .of_floor = ratio(rounds, find(cell, scenario->floor)),
-                                .of_embedded = is_engine ? ratio(rounds, find(cell, "embedded")) : 0,
-                                .of_peer = is_engine ? ratio(rounds, best_peer(cell)) : 0};
+                                .of_floor = ratio(scenario, rounds, find(cell, scenario->floor)),
+                                .of_embedded = is_engine ? ratio(scenario, rounds, find(cell, "embedded")) : 0,
+                                .of_peer = is_engine ? ratio(scenario, rounds, best_peer(cell)) : 0};
         print_row(cell, &row);
         json_array_append_new(rows, row_of(cell, &row));
     }

@@ -1,6 +1,7 @@
 #include "wire.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -155,9 +156,11 @@ static int measure(struct wires *wires, const struct run_options *options, pid_t
     return r;
 }
 
-int wire_run(const struct wire_protocol *protocol, const struct run_options *options, unsigned connections, pid_t pid,
-             struct run_result *result)
+static int run_client(const struct wire_protocol *protocol, const struct run_options *options, pid_t pid,
+                      struct run_result *result)
 {
+    const unsigned connections = options->outstanding < protocol->connections_max ? options->outstanding
+                                                                                  : protocol->connections_max;
     struct wires wires = {.protocol = protocol, .result = result, .count = connections};
     wires.connections = calloc(connections, sizeof *wires.connections);
     wires.sent_ns = calloc(options->outstanding, sizeof *wires.sent_ns);
@@ -174,6 +177,35 @@ int wire_run(const struct wire_protocol *protocol, const struct run_options *opt
     close(wires.epoll);
     free(wires.connections);
     free(wires.sent_ns);
+    return r;
+}
+
+/* Where it is filled already it still has to answer. */
+static int prepare(const struct wire_protocol *protocol, const struct run_options *options)
+{
+    const uint64_t services = bench_is_filled(options->directory) ? 0 : options->existing;
+    const int fd = protocol->connect(protocol->arg);
+    const int r = fd < 0 ? -1 : protocol->prepare(protocol, fd, services);
+    if (fd >= 0)
+        close(fd);
+    return r == 0 ? bench_mark_filled(options->directory) : r;
+}
+
+int wire_run(const struct wire_protocol *protocol, const struct run_options *options, struct run_result *ret_result)
+{
+    struct server server = {0};
+    *ret_result = (struct run_result){0};
+    int r = bench_is_filled(options->directory) ? 0 : bench_make_fresh(options->directory);
+    if (r == 0)
+        r = protocol->start(protocol->arg, &server, options->directory);
+    if (r == 0)
+        r = server_wait(&server, protocol->connect, protocol->arg);
+    if (r == 0)
+        r = prepare(protocol, options);
+    if (r == 0)
+        r = run_client(protocol, options, server.pid, ret_result);
+    ret_result->file_bytes = bench_blocks(options->directory);
+    server_stop(&server, SIGTERM);
     return r;
 }
 
