@@ -103,10 +103,11 @@ static bool is_empty(const struct memtable *table)
     return atomic_load_explicit(&table->bytes, memory_order_relaxed) == 0;
 }
 
-/* What would take a while to make is made ahead by the thread of checkpoints. */
+/* What would take a while to make is made ahead by the thread of checkpoints. A table that is frozen will be the next
+ * one. */
 static void look_ahead(struct store *store, const struct journal_stats *journal)
 {
-    const bool wants_table = !store->spare && !store->wants_table &&
+    const bool wants_table = !store->spare && !store->frozen && !store->wants_table &&
                              atomic_load(&store->active->bytes) >= store->table_max_bytes / 8;
     const bool wants_file = journal->wants_file && !store->wants_file;
     if (!store->has_thread || (!wants_table && !wants_file))
