@@ -18,12 +18,15 @@
 
 #define RETRY_MS 500
 #define PAGE_BYTES 4096
-/* What a transaction of a checkpoint takes at the most, so that the journal's flushes do not wait long behind its own;
- * where the engine's thread is about to wait for room, fewer and larger ones are better. */
-#define PART_PAGES_MAX 128
-#define PART_PAGES_MIN 16
-#define PARTS_WANTED 128
+/* What a transaction of a checkpoint takes, so that the journal's flushes do not wait long behind its own: more where
+ * the disk is done sooner (keys that lie together share pages), and where the engine's thread is about to wait for
+ * room. */
+#define PART_PAGES 128
+#define PART_PAGES_MIN 16 /* a small table takes several, too */
+#define PART_PAGES_MAX 2048
 #define PART_PAGES_PRESSED 512
+#define PART_NS UINT64_C(1000000)
+#define PARTS_WANTED 128
 #define RECORD_KEY "journal"
 #define RECORD_SIZE (16 + 8 + 8 + 8 + 1)
 
@@ -76,6 +79,7 @@ struct progress {
     enum store_table table;
     struct memtable_node *next;
     uint64_t puts;
+    uint64_t commit_ns; /* of the part that was written last */
 };
 
 static bool is_complete(const struct progress *progress)
@@ -131,22 +135,38 @@ static int write_part(struct database *database, const struct memtable *table, c
             journal_record_put(database, record);
             crash_point(CRASH_CHECKPOINT_WRITTEN);
         }
+        const uint64_t begun_ns = clock_mono_ns();
         r = database_commit(database);
+        progress->commit_ns = clock_mono_ns() - begun_ns;
     } while (r == DATABASE_GROWN);
     return r;
+}
+
+/* By what the last part took. Without threads nobody waits, and what is done does not depend on time. */
+static void adapt_part(struct store *store, uint64_t commit_ns)
+{
+    const uint64_t wanted = store->table_max_bytes / PAGE_BYTES / PARTS_WANTED;
+    const uint64_t least = wanted < PART_PAGES_MIN ? PART_PAGES_MIN : wanted > PART_PAGES ? PART_PAGES : wanted;
+    if (store->part_pages < least)
+        store->part_pages = least;
+    else if (store->single_threaded)
+        return;
+    else if (commit_ns < PART_NS / 2 && store->part_pages < PART_PAGES_MAX)
+        store->part_pages *= 2;
+    else if (commit_ns > PART_NS && store->part_pages / 2 >= least)
+        store->part_pages /= 2;
 }
 
 /* Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
  * whole. What has begun before is of that moment, and the copy takes it from the table. */
 static uint64_t pages_of_part(struct store *store)
 {
-    uint64_t pages = store->table_max_bytes / PAGE_BYTES / PARTS_WANTED;
-    pages = pages < PART_PAGES_MIN ? PART_PAGES_MIN : pages > PART_PAGES_MAX ? PART_PAGES_MAX : pages;
+    uint64_t pages = store->part_pages;
     pthread_mutex_lock(&store->lock);
     const uint64_t filled = atomic_load(&store->active->bytes), limit = store->table_max_bytes / 2;
     if (store->copies || store->closing || filled >= limit)
         pages = UINT64_MAX;
-    else if (filled >= limit / 2)
+    else if (filled >= limit / 2 && pages < PART_PAGES_PRESSED)
         pages = PART_PAGES_PRESSED;
     pthread_mutex_unlock(&store->lock);
     return pages;
@@ -187,6 +207,7 @@ static int write_checkpoint(struct store *store, const struct memtable *table, c
     *ret_progress = (struct progress){0};
     crash_point(CRASH_CHECKPOINT_BEGUN);
     for (;;) {
+        adapt_part(store, ret_progress->commit_ns);
         const int r = write_part(store->database, table, record, pages_of_part(store), ret_progress);
         if (r < 0)
             return r;

@@ -87,6 +87,7 @@ struct store {
     struct store_stats stats;
     pthread_t thread;
     bool has_thread, stopping, checkpointing;
+    uint64_t part_pages;          /* of a checkpoint; who makes it */
     bool closing;                 /* nobody waits for the journal any more */
     bool wants_file, wants_table; /* of the journal; `spare`: soon needed, to be made by that thread */
     int copies;                   /* of the database that are being made */
