@@ -361,15 +361,13 @@ static void add_counters(struct core *core, const struct reeve_stats *delta)
     core->stats.operations_inflight = core->flights.count;
 }
 
-/* Old events make room for new ones, two for one until the log is as short as it should be. */
+/* Old events make room for new ones, two for one until the log is as short as it should be. Their numbers have no gaps.
+ */
 static void trim_events(struct core *core)
 {
     uint64_t room = 2 * (core->next.sequence - core->sealed.sequence) + 8;
-    struct store_item item;
     while (core->next.event_count > core->limits.events_max && room-- > 0) {
         const struct store_key first = key_number(core->next.sequence - core->next.event_count + 1);
-        if (!store_seek(core->store, TABLE_EVENTS, &first, &item))
-            break;
         store_delete(core->store, TABLE_EVENTS, &first);
         core->next.event_count--;
     }
