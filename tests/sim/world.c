@@ -253,9 +253,10 @@ static void drain(void)
     static struct inputs inputs;
     world_trace("from here on all succeeds");
     const struct m_operation *left;
-    for (unsigned round = 0; (left = busy()); round++) {
+    for (unsigned round = 0; (left = busy()) || world.kept_count; round++) {
         SIM_REQUIRE(round < DRAIN_ROUNDS_MAX, "%s, attempt %llu, is never started",
-                    reeve_operation_kind_name(left->kind), (unsigned long long)left->attempt);
+                    left ? reeve_operation_kind_name(left->kind) : "an answer that was kept",
+                    left ? (unsigned long long)left->attempt : 0);
         memset(&inputs, 0, sizeof inputs);
         while (world.tasks_count && inputs.reports_count < INPUTS_MAX) {
             world_add_report(&inputs, &world.tasks[0], REEVE_OUTCOME_STATUS_DONE, true);
