@@ -142,18 +142,20 @@ static int write_part(struct database *database, const struct memtable *table, c
     return r;
 }
 
-/* By what the last part took. Without threads nobody waits, and what is done does not depend on time. */
-static void adapt_part(struct store *store, uint64_t commit_ns)
+static uint64_t least_part(const struct store *store)
 {
     const uint64_t wanted = store->table_max_bytes / PAGE_BYTES / PARTS_WANTED;
-    const uint64_t least = wanted < PART_PAGES_MIN ? PART_PAGES_MIN : wanted > PART_PAGES ? PART_PAGES : wanted;
-    if (store->part_pages < least)
-        store->part_pages = least;
-    else if (store->single_threaded)
+    return wanted < PART_PAGES_MIN ? PART_PAGES_MIN : wanted > PART_PAGES ? PART_PAGES : wanted;
+}
+
+/* By what the part before took. Without threads nobody waits, and what is done does not depend on time. */
+static void adapt_part(struct store *store, uint64_t commit_ns)
+{
+    if (store->single_threaded)
         return;
-    else if (commit_ns < PART_NS / 2 && store->part_pages < PART_PAGES_MAX)
+    if (commit_ns < PART_NS / 2 && store->part_pages < PART_PAGES_MAX)
         store->part_pages *= 2;
-    else if (commit_ns > PART_NS && store->part_pages / 2 >= least)
+    else if (commit_ns > PART_NS && store->part_pages / 2 >= least_part(store))
         store->part_pages /= 2;
 }
 
@@ -205,15 +207,17 @@ static int write_checkpoint(struct store *store, const struct memtable *table, c
                             struct progress *ret_progress)
 {
     *ret_progress = (struct progress){0};
+    if (!store->part_pages)
+        store->part_pages = least_part(store);
     crash_point(CRASH_CHECKPOINT_BEGUN);
     for (;;) {
-        adapt_part(store, ret_progress->commit_ns);
         const int r = write_part(store->database, table, record, pages_of_part(store), ret_progress);
         if (r < 0)
             return r;
         if (is_complete(ret_progress))
             break;
         crash_point(CRASH_CHECKPOINT_PARTLY);
+        adapt_part(store, ret_progress->commit_ns);
         prepare(store);
     }
     crash_point(CRASH_CHECKPOINT_DURABLE);
