@@ -89,7 +89,7 @@ struct store {
     bool has_thread, stopping, checkpointing;
     uint64_t part_pages;          /* of a checkpoint; who makes it */
     bool closing;                 /* nobody waits for the journal any more */
-    bool wants_file, wants_table; /* of the journal; `spare`: soon needed, to be made by that thread */
+    bool wants_file, wants_table; /* soon needed, for the thread to make: one of the journal; `spare` */
     int copies;                   /* of the database that are being made */
     uint64_t checkpoint_sequence; /* what the database has */
     char checkpoint_failure[256];

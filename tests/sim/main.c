@@ -232,8 +232,8 @@ int main(int argc, char **argv)
     struct timespec started, ended;
     struct coverage seen = {0};
     read_options(&options, argc, argv);
-    mallopt(M_MMAP_THRESHOLD,
-            1 << 20); /* LMDB clears two MiB for itself whenever it is opened: fresh pages are clear */
+    /* LMDB clears two MiB for itself whenever it is opened: fresh pages are clear. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
     clock_gettime(CLOCK_MONOTONIC, &started);
     bool good = run_all(&options, &seen);
     clock_gettime(CLOCK_MONOTONIC, &ended);
