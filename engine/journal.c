@@ -386,14 +386,6 @@ static uint64_t held_bytes(const struct journal *journal)
     return segments_held_bytes(&journal->segments) + journal->next.offset;
 }
 
-bool journal_has_room(struct journal *journal)
-{
-    pthread_mutex_lock(&journal->lock);
-    const bool room = held_bytes(journal) < journal->max_bytes;
-    pthread_mutex_unlock(&journal->lock);
-    return room;
-}
-
 static bool wants_file(const struct journal *journal)
 {
     const struct segments *segments = &journal->segments;

@@ -33,7 +33,7 @@ struct journal_position {
 struct journal_options {
     const char *directory;
     struct reeve_uuid store_id;
-    uint64_t segment_bytes, max_bytes; /* of a segment; of all of them, for journal_has_room() */
+    uint64_t segment_bytes, max_bytes; /* of a segment; of all of them, which the store keeps to */
     struct journal_position after;     /* what the database has */
     unsigned segments_expected;        /* files that must be there: the database may not have all of what they hold */
     bool read_only;                    /* only looked at, also while another process appends */
@@ -64,8 +64,6 @@ int journal_reopen(struct journal *journal);
 
 /* The database has everything up to here. */
 void journal_release(struct journal *journal, uint64_t sequence);
-/* Is there room for more batches before something must be released? */
-bool journal_has_room(struct journal *journal);
 /* Make a segment ahead of its use, where one will soon be needed; any thread but the one that appends. */
 void journal_prepare(struct journal *journal);
 
