@@ -136,7 +136,7 @@ static int write_part(struct database *database, const struct memtable *table, c
             crash_point(CRASH_CHECKPOINT_WRITTEN);
         }
         const uint64_t begun_ns = clock_mono_ns();
-        r = database_commit(database);
+        r = is_complete(progress) ? database_commit(database) : database_commit_part(database);
         progress->commit_ns = clock_mono_ns() - begun_ns;
     } while (r == DATABASE_GROWN);
     return r;

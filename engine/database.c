@@ -45,6 +45,7 @@ struct database {
     uint64_t map_bytes, map_max_bytes;
     bool read_only;
     bool reopen_wanted; /* a commit failed in a way that LMDB does not recover from by itself */
+    bool meta_flushed;  /* since it was opened, a commit has; what was opened may be in the page cache alone */
 
     /* Readers hold it shared from begin to end; growing and reopening take it alone. */
     pthread_rwlock_t readers;
@@ -237,6 +238,7 @@ static int reopen_alone(struct database *database)
     if (database->env)
         mdb_env_close(database->env);
     database->env = NULL;
+    database->meta_flushed = false;
     const int rc = open_environment(database);
     database->reopen_wanted = rc != 0;
     return rc;
@@ -332,13 +334,32 @@ static int grow(struct database *database)
     return rc;
 }
 
-int database_commit(struct database *database)
+/* A meta page that is not flushed is by the next flush of data, before any page is used again that the one before it
+ * has: at any time one of the two on disk is whole. But not where the flush of an older one failed, which the page
+ * cache does not remember: so the first commit flushes its own. */
+static int commit(struct database *database, bool flush_meta)
+{
+    MDB_envinfo info;
+    flush_meta |= !database->meta_flushed;
+    int rc = mdb_env_set_flags(database->env, MDB_NOMETASYNC, !flush_meta);
+    if (rc) {
+        mdb_txn_abort(database->txn);
+        return rc;
+    }
+    const size_t id = mdb_txn_id(database->txn);
+    rc = mdb_txn_commit(database->txn);
+    const bool written = rc == 0 && mdb_env_info(database->env, &info) == 0 && info.me_last_txnid == id;
+    database->meta_flushed |= flush_meta && written; /* where nothing changed, nothing is */
+    return rc;
+}
+
+static int end_transaction(struct database *database, bool flush_meta)
 {
     assert(database->txn);
     int rc = database->error;
     const bool written = rc == 0;
     if (written)
-        rc = mdb_txn_commit(database->txn);
+        rc = commit(database, flush_meta);
     else
         mdb_txn_abort(database->txn);
     database->txn = NULL;
@@ -357,6 +378,16 @@ int database_commit(struct database *database)
     }
     note_map(database);
     return 0;
+}
+
+int database_commit(struct database *database)
+{
+    return end_transaction(database, true);
+}
+
+int database_commit_part(struct database *database)
+{
+    return end_transaction(database, false);
 }
 
 const char *database_failure(const struct database *database)

@@ -63,6 +63,9 @@ void database_delete(struct database *database, enum store_table table, const vo
 /* 0: durable. DATABASE_GROWN: nothing was written, the map was too small and is larger now; write it again.
  * Negative: nothing was written; database_failure() has the reason. */
 int database_commit(struct database *database);
+/* The same with one flush for two: there for readers at once and whole after any crash, but only the next
+ * database_commit() makes sure that it is there after a power cut. */
+int database_commit_part(struct database *database);
 /* Why the last begin or commit failed, for people; the writer's thread. */
 const char *database_failure(const struct database *database);
 
