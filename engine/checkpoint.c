@@ -19,14 +19,12 @@
 #define RETRY_MS 500
 #define PAGE_BYTES 4096
 /* What a transaction of a checkpoint takes, so that the journal's flushes do not wait long behind its own: more where
- * the disk is done sooner (keys that lie together share pages), and where the engine's thread is about to wait for
- * room. */
-#define PART_PAGES 128
-#define PART_PAGES_MIN 16 /* a small table takes several, too */
+ * the disk is done sooner, since keys that lie together share pages. */
+#define PART_PAGES_MIN 32
+#define PART_PAGES_OF_SMALL 16 /* which takes several, too */
+#define SMALL_TABLE_BYTES (UINT64_C(4) << 20)
 #define PART_PAGES_MAX 2048
-#define PART_PAGES_PRESSED 512
-#define PART_NS UINT64_C(1000000)
-#define PARTS_WANTED 128
+#define PART_NS UINT64_C(500000)
 #define RECORD_KEY "journal"
 #define RECORD_SIZE (16 + 8 + 8 + 8 + 1)
 
@@ -144,8 +142,7 @@ static int write_part(struct database *database, const struct memtable *table, c
 
 static uint64_t least_part(const struct store *store)
 {
-    const uint64_t wanted = store->table_max_bytes / PAGE_BYTES / PARTS_WANTED;
-    return wanted < PART_PAGES_MIN ? PART_PAGES_MIN : wanted > PART_PAGES ? PART_PAGES : wanted;
+    return store->table_max_bytes < SMALL_TABLE_BYTES ? PART_PAGES_OF_SMALL : PART_PAGES_MIN;
 }
 
 /* By what the part before took. Without threads nobody waits, and what is done does not depend on time. */
@@ -155,23 +152,21 @@ static void adapt_part(struct store *store, uint64_t commit_ns)
         return;
     if (commit_ns < PART_NS / 2 && store->part_pages < PART_PAGES_MAX)
         store->part_pages *= 2;
-    else if (commit_ns > PART_NS && store->part_pages / 2 >= least_part(store))
+    else if (commit_ns > PART_NS && store->part_pages > least_part(store))
         store->part_pages /= 2;
 }
 
-/* Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
+/* Small parts spare the journal's flushes, large ones the disk. When the next table is half full already the rest is
+ * one part, or writers would wait for it.
+ * Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
  * whole. What has begun before is of that moment, and the copy takes it from the table. */
 static uint64_t pages_of_part(struct store *store)
 {
-    uint64_t pages = store->part_pages;
     pthread_mutex_lock(&store->lock);
-    const uint64_t filled = atomic_load(&store->active->bytes), limit = store->table_max_bytes / 2;
-    if (store->copies || store->closing || filled >= limit)
-        pages = UINT64_MAX;
-    else if (filled >= limit / 2 && pages < PART_PAGES_PRESSED)
-        pages = PART_PAGES_PRESSED;
+    const bool pressed = atomic_load(&store->active->bytes) >= store->table_max_bytes / 4;
+    const bool whole = pressed || store->copies || store->closing;
     pthread_mutex_unlock(&store->lock);
-    return pages;
+    return whole ? UINT64_MAX : store->part_pages;
 }
 
 /* What the engine's thread will soon need and would have to wait for. */
