@@ -23,6 +23,7 @@
 #define PART_PAGES_MIN 32
 #define PART_PAGES_OF_SMALL 16 /* which takes several, too */
 #define SMALL_TABLE_BYTES (UINT64_C(4) << 20)
+#define PART_PAGES_PRESSED 512
 #define PART_PAGES_MAX 2048
 #define PART_NS UINT64_C(500000)
 #define RECORD_KEY "journal"
@@ -156,17 +157,25 @@ static void adapt_part(struct store *store, uint64_t commit_ns)
         store->part_pages /= 2;
 }
 
-/* Small parts spare the journal's flushes, large ones the disk. When the next table is half full already the rest is
- * one part, or writers would wait for it.
+/* How full the table is that fills meanwhile, in eighths. */
+static unsigned eighths_filled(const struct store *store)
+{
+    return (unsigned)(atomic_load(&store->active->bytes) * 16 / store->table_max_bytes);
+}
+
+/* Small parts spare the journal's flushes, large ones the disk. The fuller the next table, the larger they are, since
+ * writers wait when it is full; where that was close the last time it is not tried again.
  * Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
  * whole. What has begun before is of that moment, and the copy takes it from the table. */
 static uint64_t pages_of_part(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
-    const bool pressed = atomic_load(&store->active->bytes) >= store->table_max_bytes / 4;
-    const bool whole = pressed || store->copies || store->closing;
+    const unsigned filled = eighths_filled(store);
+    const bool whole = filled >= 4 || store->hurried || store->copies || store->closing;
     pthread_mutex_unlock(&store->lock);
-    return whole ? UINT64_MAX : store->part_pages;
+    if (whole)
+        return UINT64_MAX;
+    return filled >= 3 && store->part_pages < PART_PAGES_PRESSED ? PART_PAGES_PRESSED : store->part_pages;
 }
 
 /* What the engine's thread will soon need and would have to wait for. */
@@ -260,6 +269,7 @@ int checkpoint_make(struct store *store)
         store->stats.checkpoint_puts += progress.puts;
         store->stats.checkpoint_ns += clock_mono_ns() - begun_ns;
         store->checkpoint_failure[0] = '\0';
+        store->hurried = eighths_filled(store) >= (store->hurried ? 3 : 5);
         finish(store, table);
         journal_release(store->journal, record.position.sequence);
         crash_point(CRASH_CHECKPOINT_RELEASED);

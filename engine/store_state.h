@@ -88,6 +88,7 @@ struct store {
     pthread_t thread;
     bool has_thread, stopping, checkpointing;
     uint64_t part_pages;          /* of a checkpoint; who makes it */
+    bool hurried;                 /* the last checkpoint was nearly too late */
     bool closing;                 /* nobody waits for the journal any more */
     bool wants_file, wants_table; /* soon needed, for the thread to make: one of the journal; `spare` */
     int copies;                   /* of the database that are being made */
