@@ -208,8 +208,10 @@ static double run_connects(struct way *way, double seconds)
 static pid_t start_haproxy(const char *directory, unsigned server_port, unsigned *ret_port)
 {
     char path[4200];
+    if (access(HAPROXY, X_OK) != 0)
+        return -1;
     const int free_port = listen_somewhere(ret_port);
-    if (free_port < 0 || access(HAPROXY, X_OK) != 0)
+    if (free_port < 0)
         return -1;
     close(free_port);
     snprintf(path, sizeof path, "%s/haproxy.cfg", directory);

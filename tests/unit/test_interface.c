@@ -1,6 +1,5 @@
 /* What a host is told of itself: names and numbers there and back, options and catalogues that cannot be, and what a
  * provisioner may not answer. */
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -16,6 +15,7 @@
 
 #include "catalogue.h"
 #include "codec.h"
+#include "tests/lib/directory.h"
 
 /* ---- Names ---- */
 
@@ -359,20 +359,14 @@ static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
     ((struct host *)watch->data)->running |= event->to == REEVE_SERVICE_STATE_RUNNING;
 }
 
-static int remove_path(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
-}
-
 static void test_what_a_provisioner_may_not_answer_is_tried_again(void **state)
 {
     (void)state;
     struct host host = {.attempts = 0};
     struct reeve_error error;
-    char directory[] = "/tmp/reeve-test-XXXXXX";
+    char directory[DIRECTORY_PATH_MAX];
     make_endpoints();
-    assert_non_null(mkdtemp(directory));
+    directory_make("/tmp", directory);
     assert_int_equal(uv_loop_init(&host.loop), 0);
     const struct reeve_provisioner provisioner = {.version = REEVE_PROVISIONER_VERSION,
                                                   .arg = &host,
@@ -414,7 +408,7 @@ static void test_what_a_provisioner_may_not_answer_is_tried_again(void **state)
     reeve_close(NULL);
     uv_run(&host.loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&host.loop), 0);
-    nftw(directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
 }
 
 int main(void)

@@ -2,7 +2,6 @@
  * told as NO_MEMORY and has not happened; what was acknowledged is there; what failed once succeeds when it is asked
  * again. The program is linked so that what the engine allocates comes from here. */
 #include <errno.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 #include <uv.h>
@@ -21,6 +18,7 @@
 #include "flight.h"
 #include "journal_format.h"
 #include "password.h"
+#include "tests/lib/directory.h"
 
 /* ---- An allocator that fails ---- */
 
@@ -110,7 +108,7 @@ struct known {
 };
 
 struct life {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     struct catalogue *catalogue;
     struct store *store;
     struct core core;
@@ -141,12 +139,6 @@ static void on_start(void *arg, struct flight *flight)
 static void on_cancel(void *arg, struct flight *flight)
 {
     (void)arg, (void)flight;
-}
-
-static int remove_path(const char *path, const struct stat *status, int type, struct FTW *ftw)
-{
-    (void)status, (void)type, (void)ftw;
-    return remove(path);
 }
 
 static void close_life(struct life *life)
@@ -470,14 +462,14 @@ static void assert_kept(struct life *life)
 static bool live_with(unsigned long at, bool and_all_behind)
 {
     static struct life life;
-    life = (struct life){.directory = "/dev/shm/reeve-test-XXXXXX", .gives_up = and_all_behind, .mono_ms = 1000};
-    assert_non_null(mkdtemp(life.directory));
+    life = (struct life){.gives_up = and_all_behind, .mono_ms = 1000};
+    directory_make("/dev/shm", life.directory);
     let_fail(at, and_all_behind);
     live(&life);
     const bool failed = end_of_failing();
     assert_true(and_all_behind || !life.gave_up);
     assert_kept(&life);
-    nftw(life.directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(life.directory);
     return failed;
 }
 
@@ -568,11 +560,11 @@ static void insist(int r)
 static bool fill_large(unsigned long at)
 {
     static char value[VALUE_BYTES];
-    char directory[] = "/dev/shm/reeve-test-XXXXXX";
+    char directory[DIRECTORY_PATH_MAX];
     struct store *store;
     int r;
     memset(value, 'v', sizeof value);
-    assert_non_null(mkdtemp(directory));
+    directory_make("/dev/shm", directory);
     let_fail(at, false);
     while ((r = open_large(directory, &store)) < 0)
         insist(r);
@@ -591,7 +583,7 @@ static bool fill_large(unsigned long at)
     assert_int_equal(open_large(directory, &store), 0);
     assert_large(store, value);
     store_close(store);
-    nftw(directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
     return failed;
 }
 
@@ -606,7 +598,7 @@ static void test_large_batches_without_memory_are_made_again(void **state)
  * ---- */
 
 struct host {
-    char directory[64];
+    char directory[DIRECTORY_PATH_MAX];
     uv_loop_t loop;
     struct reeve_engine *engine;
     struct reeve_client *client;
@@ -796,8 +788,8 @@ static bool be_host(unsigned long at)
     struct reeve_error error;
     struct reeve_check_summary summary;
     int r;
-    host = (struct host){.directory = "/dev/shm/reeve-test-XXXXXX"};
-    assert_non_null(mkdtemp(host.directory));
+    host = (struct host){0};
+    directory_make("/dev/shm", host.directory);
     assert_int_equal(uv_loop_init(&host.loop), 0);
     let_fail(at, false);
     while ((r = open_host(&host)) < 0)
@@ -819,7 +811,7 @@ static bool be_host(unsigned long at)
     assert_int_equal(reeve_check(host.directory, NULL, NULL, &summary, &error), 0);
     assert_int_equal(summary.findings, 0);
     assert_int_equal(summary.services, 1);
-    nftw(host.directory, remove_path, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(host.directory);
     return failed;
 }
 
