@@ -35,7 +35,7 @@ static void learn(const struct command *command, const struct reeve_result *resu
 static void apply(struct inputs *inputs)
 {
     struct core *core = &world.core;
-    world.next = world.model;
+    model_copy(&world.next, &world.model);
     world.next.now_ms = world.now_ms;
     for (unsigned i = 0; i < inputs->reports_count; i++) {
         world_trace("outcome %s of attempt %llu", reeve_outcome_status_name(inputs->reports[i].outcome.status),
@@ -223,7 +223,7 @@ static void take_durable(uint64_t number)
     while (count < world.sealed_count && world.sealed[count].batch.number <= number)
         count++;
     if (count) {
-        world.durable = world.sealed[count - 1].model;
+        model_copy(&world.durable, &world.sealed[count - 1].model);
         world.durable_sequence = world.sealed[count - 1].sequence;
     }
 }
@@ -242,9 +242,8 @@ static bool finish_batch(uint64_t durable)
     if (dies(CRASH_AFTER_DISPATCH))
         return false;
     const struct arena arena = sealed->arena;
-    memmove(sealed, sealed + 1, (SEALED_MAX - 1) * sizeof *sealed);
-    world.sealed[SEALED_MAX - 1].arena = arena;
-    world.sealed_count--;
+    memmove(sealed, sealed + 1, (world.sealed_count - 1) * sizeof *sealed);
+    world.sealed[--world.sealed_count].arena = arena;
     return true;
 }
 
@@ -256,7 +255,7 @@ static void roll_back(void)
     for (unsigned i = 0; i < world.sealed_count; i++)
         keep(&world.sealed[i].inputs);
     world.sealed_count = 0;
-    world.model = world.durable;
+    model_copy(&world.model, &world.durable);
     world.sequence = world.durable_sequence;
 }
 
@@ -344,9 +343,9 @@ void world_run_batch(struct inputs *inputs)
     }
     world_compare();
     coverage->stacked += world.sealed_count > 0;
-    world.model = world.next;
+    model_copy(&world.model, &world.next);
     sealed->inputs = *inputs;
-    sealed->model = world.next;
+    model_copy(&sealed->model, &world.next);
     sealed->sequence = world.sequence;
     world.sealed_count++;
     if (dies(CRASH_SEALED))
@@ -379,7 +378,7 @@ static void die(enum crash_point point)
     store_settle(world.store, &durable); /* only to know */
     take_durable(durable);
     world.sealed_count = 0;
-    world.model = world.durable;
+    model_copy(&world.model, &world.durable);
     world.sequence = world.durable_sequence;
     world_close_core();
     world_open_core();

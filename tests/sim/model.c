@@ -1,4 +1,5 @@
 /* Deliberately naive: arrays, loops, no indexes, nothing of the engine's but the tables. */
+#include <stddef.h>
 #include <string.h>
 
 #include "sim.h"
@@ -107,6 +108,11 @@ static void try_again(struct model *model, struct m_operation *operation)
 void model_init(struct model *model)
 {
     memset(model, 0, sizeof *model);
+}
+
+void model_copy(struct model *to, const struct model *from)
+{
+    memcpy(to, from, offsetof(struct model, events) + from->events_count * sizeof from->events[0]);
 }
 
 bool model_is_full(const struct model *model)

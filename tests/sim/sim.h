@@ -144,14 +144,16 @@ struct model {
     struct m_backup backups[SIM_BACKUPS_MAX];
     struct m_key keys[SIM_KEYS_MAX];
     unsigned keys_count;
-    struct m_event events[SIM_EVENTS_MAX]; /* of this batch */
-    unsigned events_count;
     int created; /* place of what the last command made; -1: nothing */
     bool replayed;
     struct reeve_uuid replayed_object;
+    unsigned events_count;
+    struct m_event events[SIM_EVENTS_MAX]; /* of this batch */
 };
 
 void model_init(struct model *model);
+/* Without the room for events that there are not: a quarter of a run would be that. */
+void model_copy(struct model *to, const struct model *from);
 /* What the engine must answer: 0, or the number of an error. */
 int model_command(struct model *model, const struct command *command);
 /* The provisioner's answer to an attempt; `desired` is what it was given. */
