@@ -315,7 +315,19 @@ static void wait_in(struct flight *holder, const struct candidate *candidate)
 {
     struct waiting *waiting = &holder->waiting[reeve_uuid_is_nil(&candidate->backup_id) ? 0 : 1];
     holder->others_wait |= waiting->number != 0 && !uuid_equal(&waiting->backup_id, &candidate->backup_id);
-    *waiting = (struct waiting){candidate->operation_id, candidate->backup_id, candidate->number};
+    if (waiting->number < candidate->number)
+        *waiting = (struct waiting){candidate->operation_id, candidate->backup_id, candidate->number};
+}
+
+/* False: the slot is free. It may be the operation itself that has it: looked through, the queue has what a batch
+ * brings that is told of later. */
+static bool wait_for_slot(struct flights *flights, const struct candidate *candidate)
+{
+    struct flight *holder = slot_holder(flights, candidate);
+    const struct flight *itself = map_get(&flights->by_operation, &candidate->operation_id);
+    if (holder && (!itself || itself->cancelling))
+        wait_in(holder, candidate);
+    return holder != NULL;
 }
 
 /* What waited for the slot gets it: the first that is still wanted; the other goes on waiting in its flight. False: one
@@ -329,10 +341,7 @@ static bool launch_waiting(struct launch *launch, const struct flight *landed)
             continue;
         const struct candidate candidate = {landed->task.organization_id, landed->task.service_id, waiting->backup_id,
                                             waiting->operation_id,        waiting->number,         {0}};
-        struct flight *holder = slot_holder(&launch->core->flights, &candidate);
-        if (holder)
-            wait_in(holder, &candidate);
-        else
+        if (!wait_for_slot(&launch->core->flights, &candidate))
             all &= launch_one(launch, &candidate);
     }
     return all;
@@ -382,11 +391,8 @@ static void take_offer(struct launch *launch, const struct offer *offer)
         flights->backlog = true;
         return;
     }
-    struct flight *holder = slot_holder(flights, &candidate);
-    if (holder) {
-        wait_in(holder, &candidate);
+    if (wait_for_slot(flights, &candidate))
         return;
-    }
     const struct org_flights *org = map_get(&flights->by_organization, &offer->organization_id);
     if (flights->count >= core->limits.operations_max || (org && org->count >= core->limits.operations_per_org_max) ||
         !launch_one(launch, &candidate))
@@ -444,17 +450,13 @@ static enum take take_from(struct launch *launch, const struct reeve_uuid *organ
             return TAKE_NOTHING;
         if (org && org->count >= launch->core->limits.operations_per_org_max)
             return TAKE_LIMITED;
-        const struct flight *itself = map_get(&flights->by_operation, &candidate.operation_id);
-        struct flight *holder = slot_holder(flights, &candidate);
-        if (!holder) {
+        if (!wait_for_slot(flights, &candidate)) {
             const size_t before = flights->count;
             if (!launch_one(launch, &candidate))
                 return TAKE_LIMITED;
             pass_row(flights, &candidate);
             if (flights->count > before)
                 return TAKE_LAUNCHED;
-        } else if (!itself || itself->cancelling) {
-            wait_in(holder, &candidate);
         }
         place = candidate.number;
         pass_row(flights, &candidate);
