@@ -68,6 +68,26 @@ void host_fail(struct host *host, const struct reeve_error *error)
     uv_stop(&host->loop);
 }
 
+static void on_look(uv_timer_t *timer)
+{
+    (void)timer; /* the loop has turned */
+}
+
+int host_settle(struct host *host)
+{
+    struct reeve_state_counts counts;
+    uv_timer_init(&host->loop, &host->look);
+    uv_timer_start(&host->look, on_look, 5, 5);
+    do {
+        uv_run(&host->loop, UV_RUN_ONCE);
+        reeve_get_state_counts(host->engine, &counts);
+    } while (!host->failed &&
+             (counts.services[REEVE_SERVICE_STATE_STOPPING] || counts.services[REEVE_SERVICE_STATE_STARTING] ||
+              counts.services[REEVE_SERVICE_STATE_PROVISIONING]));
+    uv_close((uv_handle_t *)&host->look, NULL);
+    return host->failed ? -1 : 0;
+}
+
 /* ---- The organization and its services ---- */
 
 static bool take_organization(void *arg, const void *record)
@@ -177,21 +197,8 @@ static void on_created(struct reeve_request *request, const struct reeve_result 
     create_next(filling, request);
 }
 
-static uint64_t running(struct host *host)
-{
-    struct reeve_state_counts counts;
-    reeve_get_state_counts(host->engine, &counts);
-    return counts.services[REEVE_SERVICE_STATE_RUNNING];
-}
-
-static void on_look(uv_timer_t *timer)
-{
-    (void)timer; /* the loop has turned */
-}
-
 static int fill(struct filling *filling, uint64_t services)
 {
-    uv_timer_t look;
     if (host_organization(&filling->host) < 0)
         return -1;
     filling->left = services;
@@ -199,12 +206,7 @@ static int fill(struct filling *filling, uint64_t services)
         create_next(filling, &filling->requests[i]);
     while (filling->under_way && !filling->host.failed)
         uv_run(&filling->host.loop, UV_RUN_ONCE);
-    uv_timer_init(&filling->host.loop, &look);
-    uv_timer_start(&look, on_look, 5, 5);
-    while (running(&filling->host) < services && !filling->host.failed)
-        uv_run(&filling->host.loop, UV_RUN_ONCE);
-    uv_close((uv_handle_t *)&look, NULL);
-    return filling->host.failed ? -1 : 0;
+    return host_settle(&filling->host);
 }
 
 int host_fill(const char *directory, uint64_t services, struct reeve_uuid *ret_organization_id)

@@ -36,7 +36,7 @@ struct host {
     struct run_result *result;
     const struct work_steps *steps;
     uv_loop_t loop;
-    uv_timer_t timer;
+    uv_timer_t timer, look;
     struct pace pace; /* OPEN_LOOP */
     uv_poll_t poll;   /* of its timer */
     struct reeve_engine *engine;
@@ -66,6 +66,8 @@ int host_open(struct host *host);
 void host_close(struct host *host);
 /* The organization of the bench: found or made. */
 int host_organization(struct host *host);
+/* Until all that was started is done; 0 or -1. */
+int host_settle(struct host *host);
 /* Reads which services there are. */
 int host_read_services(struct host *host);
 /* The bench's organization with so many services that run, in a directory that is made where it is not yet. */

@@ -115,27 +115,6 @@ static int leave_under_way(struct host *host)
     return r;
 }
 
-static void on_look(uv_timer_t *timer)
-{
-    (void)timer; /* the loop has turned */
-}
-
-/* All of it is worked off, so that the next round finds the same. */
-static int wait_until_idle(struct host *host)
-{
-    struct reeve_state_counts counts;
-    uv_timer_t look;
-    uv_timer_init(&host->loop, &look);
-    uv_timer_start(&look, on_look, 5, 5);
-    do {
-        uv_run(&host->loop, UV_RUN_ONCE);
-        reeve_get_state_counts(host->engine, &counts);
-    } while (counts.services[REEVE_SERVICE_STATE_STOPPING] || counts.services[REEVE_SERVICE_STATE_STARTING] ||
-             counts.services[REEVE_SERVICE_STATE_PROVISIONING]);
-    uv_close((uv_handle_t *)&look, NULL);
-    return 0;
-}
-
 int host_run_openings(const struct run_options *options, struct run_result *ret_result)
 {
     *ret_result = (struct run_result){0};
@@ -152,7 +131,7 @@ int host_run_openings(const struct run_options *options, struct run_result *ret_
         until_ns = bench_now_ns();
     }
     if (r == 0)
-        r = wait_until_idle(&host);
+        r = host_settle(&host); /* so that the next round finds the same */
     if (options->work == RECOVERY)
         until_ns = host.first_start_ns;
     bench_usage(0, false, ret_result);
