@@ -25,6 +25,7 @@
 #define SMALL_TABLE_BYTES (UINT64_C(4) << 20)
 #define PART_PAGES_PRESSED 512
 #define PART_PAGES_MAX 2048
+#define PART_PAGES_HURRIED 32768 /* 128 MiB of memory while it is made; smaller ones cost the disk and LMDB more */
 #define PART_NS UINT64_C(500000)
 #define RECORD_KEY "journal"
 #define RECORD_SIZE (16 + 8 + 8 + 8 + 1)
@@ -94,9 +95,9 @@ static uint64_t write_node(struct database *database, const struct memtable_node
     if (!version || (version->gone && node->fresh))
         return 0;
     if (version->gone)
-        database_delete(database, node->table, node->key, node->key_size);
+        database_delete(database, node->table, memtable_key(node), node->key_size);
     else
-        database_put(database, node->table, node->key, node->key_size, version->bytes, version->size);
+        database_put(database, node->table, memtable_key(node), node->key_size, version->bytes, version->size);
     return 1 + version->size / PAGE_BYTES;
 }
 
@@ -164,17 +165,18 @@ static unsigned eighths_filled(const struct store *store)
 }
 
 /* Small parts spare the journal's flushes, large ones the disk. The fuller the next table, the larger they are, since
- * writers wait when it is full; where that was close the last time it is not tried again.
+ * writers wait when it is full; where that was close the last time all are as large as is of use.
  * Who copies the database must not find a part of what came after the moment that is copied: what begins meanwhile is
  * whole. What has begun before is of that moment, and the copy takes it from the table. */
 static uint64_t pages_of_part(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
     const unsigned filled = eighths_filled(store);
-    const bool whole = filled >= 4 || store->hurried || store->copies || store->closing;
+    const bool whole = store->copies > 0;
+    const bool hurried = filled >= 4 || store->hurried || store->closing;
     pthread_mutex_unlock(&store->lock);
-    if (whole)
-        return UINT64_MAX;
+    if (whole || hurried)
+        return whole ? UINT64_MAX : PART_PAGES_HURRIED;
     return filled >= 3 && store->part_pages < PART_PAGES_PRESSED ? PART_PAGES_PRESSED : store->part_pages;
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/pages.h"
+#include "base/poison.h"
 
 #define BLOCK_SIZE (PAGES_LARGE / 2) /* and what rounding adds */
 #define BYTES_PER_BUCKET 128
@@ -13,6 +14,93 @@
 #define BUCKET_BITS_MAX 28
 #define POPULATE_MAX (64U << 20) /* what is larger fills up slowly */
 #define QUIET_BYTES (1U << 20)   /* who held less gives its memory back */
+#define PIECE_ROUND 16
+#define PIECE_MAX (MEMTABLE_PIECES * PIECE_ROUND)
+
+/* ---- Memory ---- */
+
+/* What can be used again. */
+struct memtable_piece {
+    struct memtable_piece *next;
+};
+
+static size_t piece_size(size_t size)
+{
+    return (size + PIECE_ROUND - 1) & ~(size_t)(PIECE_ROUND - 1);
+}
+
+/* One thread writes: who reads it needs it only about. */
+static void count_bytes(struct memtable *memtable, size_t more)
+{
+    const size_t bytes = atomic_load_explicit(&memtable->bytes, memory_order_relaxed);
+    atomic_store_explicit(&memtable->bytes, bytes + more, memory_order_relaxed);
+}
+
+/* NULL: there is none of this size. */
+static void *take_piece(struct memtable *memtable, size_t size)
+{
+    struct memtable_piece *piece = size < PIECE_MAX ? memtable->pieces[size / PIECE_ROUND] : NULL;
+    if (!piece)
+        return NULL;
+    memory_unpoison(piece, size);
+    memtable->pieces[size / PIECE_ROUND] = piece->next;
+    return piece;
+}
+
+static void *take(struct memtable *memtable, size_t size)
+{
+    size = piece_size(size);
+    void *memory = take_piece(memtable, size);
+    if (!memory)
+        memory = arena_alloc(&memtable->arena, size);
+    if (memory)
+        count_bytes(memtable, size);
+    return memory;
+}
+
+static void give(struct memtable *memtable, void *memory, size_t size)
+{
+    struct memtable_piece *piece = memory;
+    size = piece_size(size);
+    if (size >= PIECE_MAX)
+        return; /* seldom: it stays until the table goes */
+    piece->next = memtable->pieces[size / PIECE_ROUND];
+    memtable->pieces[size / PIECE_ROUND] = piece;
+    count_bytes(memtable, -size);
+    memory_poison(memory, size);
+}
+
+static size_t node_size(unsigned height, size_t key_size)
+{
+    return sizeof(struct memtable_node) + height * sizeof(_Atomic(struct memtable_node *)) + key_size;
+}
+
+static struct memtable_node *new_place(struct memtable *memtable, unsigned height, size_t key_size)
+{
+    struct memtable_node *node = take(memtable, node_size(height, key_size));
+    if (!node)
+        return NULL;
+    atomic_init(&node->newest, NULL);
+    atomic_init(&node->hash_next, NULL);
+    for (unsigned i = 0; i < height; i++)
+        atomic_init(&node->next[i], NULL);
+    node->height = (uint8_t)height;
+    node->key_size = (uint8_t)key_size;
+    return node;
+}
+
+void memtable_reuse_version(struct memtable *memtable, struct memtable_version *version)
+{
+    give(memtable, version, sizeof *version + version->size);
+}
+
+void memtable_reuse_node(struct memtable *memtable, struct memtable_node *node, struct memtable_version *version)
+{
+    memtable_reuse_version(memtable, version);
+    give(memtable, node, node_size(node->height, node->key_size));
+}
+
+/* ---- A table ---- */
 
 struct memtable *memtable_new(uint64_t bytes_wanted)
 {
@@ -42,28 +130,6 @@ void memtable_free(struct memtable *memtable)
     free(memtable);
 }
 
-static void *take(struct memtable *memtable, size_t size)
-{
-    void *memory = arena_alloc(&memtable->arena, size);
-    if (memory)
-        atomic_fetch_add_explicit(&memtable->bytes, size, memory_order_relaxed);
-    return memory;
-}
-
-static struct memtable_node *new_place(struct memtable *memtable, unsigned height)
-{
-    struct memtable_node *node = take(memtable, sizeof *node + height * sizeof node->next[0]);
-    if (!node)
-        return NULL;
-    atomic_init(&node->newest, NULL);
-    atomic_init(&node->hash_next, NULL);
-    for (unsigned i = 0; i < height; i++)
-        atomic_init(&node->next[i], NULL);
-    node->height = (uint8_t)height;
-    node->key_size = 0;
-    return node;
-}
-
 bool memtable_reset(struct memtable *memtable)
 {
     const size_t held = atomic_load(&memtable->bytes);
@@ -75,13 +141,14 @@ bool memtable_reset(struct memtable *memtable)
         arena_init(&memtable->arena, block_size);
     }
     arena_reset(&memtable->arena);
+    memset(memtable->pieces, 0, sizeof memtable->pieces);
     if (held > 0)
         memset((void *)memtable->buckets, 0, sizeof *memtable->buckets << memtable->bucket_bits);
     atomic_store(&memtable->bytes, 0);
     memtable->last_sequence = 0;
     memtable->loaded = 0;
     for (unsigned table = 0; table < TABLE_COUNT; table++) {
-        memtable->heads[table] = new_place(memtable, MEMTABLE_HEIGHT_MAX);
+        memtable->heads[table] = new_place(memtable, MEMTABLE_HEIGHT_MAX, 0);
         if (!memtable->heads[table])
             return false;
         for (unsigned i = 0; i < MEMTABLE_HEIGHT_MAX; i++)
@@ -145,15 +212,15 @@ static struct memtable_node *find_in_order(const struct memtable *memtable, enum
                                            size_t size)
 {
     struct memtable_node *node = memtable_from(memtable, table, key, size);
-    return node && memtable_compare(node->key, node->key_size, key, size) == 0 ? node : NULL;
+    return node && memtable_compare(memtable_key(node), node->key_size, key, size) == 0 ? node : NULL;
 }
 
 static struct memtable_node *find_by_hash(const struct memtable *memtable, enum store_table table, const void *key,
                                           size_t size, uint32_t hash)
 {
     struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, hash), memory_order_acquire);
-    while (node &&
-           (node->hash != hash || node->table != table || node->key_size != size || memcmp(node->key, key, size) != 0))
+    while (node && (node->hash != hash || node->table != table || node->key_size != size ||
+                    memcmp(memtable_key(node), key, size) != 0))
         node = atomic_load_explicit(&node->hash_next, memory_order_acquire);
     return node;
 }
@@ -172,7 +239,7 @@ static struct memtable_node *next_at(const struct memtable_node *node, unsigned 
 
 static bool is_less(const struct memtable_node *node, const void *key, size_t size)
 {
-    return memtable_compare(node->key, node->key_size, key, size) < 0;
+    return memtable_compare(memtable_key(node), node->key_size, key, size) < 0;
 }
 
 /* The last nodes before a key, level by level down from `level`, starting at `node` which is before it. */
@@ -238,13 +305,12 @@ static struct memtable_node *new_node(struct memtable *memtable, enum store_tabl
                                       bool fresh)
 {
     assert(size > 0 && size <= STORE_KEY_SIZE_MAX);
-    struct memtable_node *node = new_place(memtable, draw_height(memtable));
+    struct memtable_node *node = new_place(memtable, draw_height(memtable), size);
     if (!node)
         return NULL;
     node->table = (uint8_t)table;
     node->fresh = fresh;
-    node->key_size = (uint8_t)size;
-    memcpy(node->key, key, size);
+    memcpy(node->next + node->height, key, size);
     return node;
 }
 
@@ -304,34 +370,43 @@ static void fill_version(struct memtable_version *version, uint64_t sequence, co
 }
 
 bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint64_t sequence, const void *value,
-                    size_t size, bool gone)
+                    size_t size, bool gone, struct memtable_version **ret_older)
 {
     struct memtable_version *version = take(memtable, sizeof *version + size);
+    struct memtable_version *newest = atomic_load_explicit(&node->newest, memory_order_relaxed);
+    const bool replaces = newest && newest->sequence == sequence;
+    *ret_older = version && !replaces ? newest : NULL;
     if (!version)
         return false;
-    struct memtable_version *newest = atomic_load_explicit(&node->newest, memory_order_relaxed);
-    version->previous = newest && newest->sequence == sequence ? newest->previous : newest;
+    version->previous = replaces ? newest->previous : newest;
     fill_version(version, sequence, value, size, gone);
     atomic_store_explicit(&node->newest, version, memory_order_release);
     return true;
 }
 
-void memtable_unlink(struct memtable *memtable, struct memtable_node *node)
+static void take_out_of_hash(struct memtable *memtable, const struct memtable_node *node)
+{
+    _Atomic(struct memtable_node *) *link = bucket_of(memtable, node->hash);
+    for (struct memtable_node *at; (at = atomic_load_explicit(link, memory_order_relaxed)) != node;)
+        link = &at->hash_next;
+    atomic_store_explicit(link, atomic_load_explicit(&node->hash_next, memory_order_relaxed), memory_order_release);
+}
+
+struct memtable_version *memtable_unlink(struct memtable *memtable, struct memtable_node *node)
 {
     struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
-    descend(memtable->heads[node->table], MEMTABLE_HEIGHT_MAX, node->key, node->key_size, before);
+    struct memtable_version *newest = atomic_load_explicit(&node->newest, memory_order_relaxed);
+    atomic_store_explicit(&node->newest, NULL, memory_order_release);
+    descend(memtable->heads[node->table], MEMTABLE_HEIGHT_MAX, memtable_key(node), node->key_size, before);
     for (unsigned level = 0; level < node->height; level++) {
         assert(next_at(before[level], level) == node);
         atomic_store_explicit(&before[level]->next[level], next_at(node, level), memory_order_release);
         if (memtable->finger[node->table][level] == node)
             memtable->finger[node->table][level] = before[level];
     }
-    if (!is_hashed(node->table))
-        return;
-    _Atomic(struct memtable_node *) *link = bucket_of(memtable, node->hash);
-    for (struct memtable_node *at; (at = atomic_load_explicit(link, memory_order_relaxed)) != node;)
-        link = &at->hash_next;
-    atomic_store_explicit(link, atomic_load_explicit(&node->hash_next, memory_order_relaxed), memory_order_release);
+    if (is_hashed(node->table))
+        take_out_of_hash(memtable, node);
+    return newest;
 }
 
 void memtable_undo(struct memtable *memtable, struct memtable_node *node, uint64_t from_sequence)
@@ -343,7 +418,7 @@ void memtable_undo(struct memtable *memtable, struct memtable_node *node, uint64
         version = version->previous;
     atomic_store_explicit(&node->newest, version, memory_order_release);
     if (!version)
-        memtable_unlink(memtable, node);
+        (void)memtable_unlink(memtable, node);
 }
 
 /* ---- Filling ---- */
@@ -398,6 +473,8 @@ bool memtable_load(struct memtable *memtable, enum store_table table, const void
         return false;
     struct memtable_version *version = atomic_load_explicit(&node->newest, memory_order_relaxed);
     if (!version || version->size < value_size) {
+        if (version)
+            memtable_reuse_version(memtable, version);
         version = take(memtable, sizeof *version + value_size);
         if (!version)
             return false;
@@ -427,7 +504,7 @@ static uint64_t word_at(const struct memtable_node *node, size_t at)
     if (at >= STORE_KEY_SIZE_MAX)
         return node->key_size;
     if (at < node->key_size)
-        memcpy(bytes, node->key + at, node->key_size - at < sizeof bytes ? node->key_size - at : sizeof bytes);
+        memcpy(bytes, memtable_key(node) + at, node->key_size - at < sizeof bytes ? node->key_size - at : sizeof bytes);
     return get_be64(bytes);
 }
 

@@ -1,8 +1,9 @@
 /* What is durable in the journal and not in the database yet: ordered tables in memory, each key with its versions.
  *
  * One thread writes (the engine's). Any thread reads, without a lock: a reader has the number of a batch and sees of
- * each key the newest version up to it. Memory is given back only all at once, when nobody reads any more: what was
- * taken out of the order is not seen by those who come later, and leads those who stand on it back into it.
+ * each key the newest version up to it. What was taken out of the order is not seen by those who come later, and leads
+ * those who stand on it back into it; the writer is told when nobody can see a version or a node any more, and uses its
+ * memory again. The system gets all of it back at once, when nobody reads the table.
  */
 #ifndef REEVE_MEMTABLE_H
 #define REEVE_MEMTABLE_H
@@ -13,6 +14,7 @@
 #include "tables.h"
 
 #define MEMTABLE_HEIGHT_MAX 12
+#define MEMTABLE_PIECES 128 /* sizes of memory that is used again */
 
 struct memtable_version {
     struct memtable_version *previous; /* the one before it */
@@ -27,13 +29,15 @@ struct memtable_node {
     _Atomic(struct memtable_node *) hash_next;
     uint32_t hash;
     uint8_t table, height, key_size;
-    bool fresh; /* nothing below has this key: where it is gone, nothing has to be hidden */
-    uint8_t key[STORE_KEY_SIZE_MAX];
-    _Atomic(struct memtable_node *) next[]; /* by level */
+    bool fresh;                             /* nothing below has this key: where it is gone, nothing has to be hidden */
+    _Atomic(struct memtable_node *) next[]; /* by level; behind them the key, so that most lie in one line of a cache */
 };
+
+struct memtable_piece;
 
 struct memtable {
     struct arena arena;
+    struct memtable_piece *pieces[MEMTABLE_PIECES]; /* to be used again, by their size */
     uint64_t bytes_wanted;
     _Atomic(struct memtable_node *) *buckets;
     unsigned bucket_bits;
@@ -72,14 +76,25 @@ bool memtable_order(struct memtable *memtable);
 /* For a key that memtable_find() does not find. NULL when out of memory. */
 struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
                                       bool fresh);
-/* A new version replaces one that the same batch wrote before. False when out of memory. */
+/* A new version replaces one that the same batch wrote before. Where one of an older batch was the newest, that is
+ * *ret_older: to be given to memtable_reuse_version() once nobody sees it any more. False when out of memory. */
 bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint64_t sequence, const void *value,
-                    size_t size, bool gone);
+                    size_t size, bool gone, struct memtable_version **ret_older);
 /* Forget the versions from this batch on; a node that has none left is taken out. */
 void memtable_undo(struct memtable *memtable, struct memtable_node *node, uint64_t from_sequence);
-void memtable_unlink(struct memtable *memtable, struct memtable_node *node);
+/* Out of the order, with its versions, of which the newest is returned: for memtable_reuse_node(). */
+struct memtable_version *memtable_unlink(struct memtable *memtable, struct memtable_node *node);
+/* Nobody sees an older batch than the one that wrote what came after this version. */
+void memtable_reuse_version(struct memtable *memtable, struct memtable_version *version);
+/* Nobody who reads began before the node was taken out. */
+void memtable_reuse_node(struct memtable *memtable, struct memtable_node *node, struct memtable_version *version);
 
 /* ---- Any thread ---- */
+
+static inline const uint8_t *memtable_key(const struct memtable_node *node)
+{
+    return (const uint8_t *)(node->next + node->height);
+}
 
 struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
                                     size_t size);

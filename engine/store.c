@@ -26,57 +26,6 @@ void store_mute(struct store *store)
     pthread_mutex_unlock(&store->lock);
 }
 
-/* ---- Views ---- */
-
-/* Under the lock: what is durable in the tables and a moment of the database belong together, because a table stays
- * until the database has it. */
-static int pin(struct store *store, uint64_t sequence, struct store_view *ret_view)
-{
-    *ret_view = (struct store_view){.tables = {store->active, store->frozen}, .sequence = sequence};
-    int r = 0;
-    if (store->holds_moment)
-        ret_view->database = store->view.database;
-    else
-        r = database_read_begin(store->database, &ret_view->database);
-    if (r < 0)
-        return r;
-    store->active->readers++;
-    if (store->frozen)
-        store->frozen->readers++;
-    return 0;
-}
-
-/* A table that the database has, and that nobody reads any more. */
-static void retire(struct store *store, struct memtable *table)
-{
-    struct memtable **link = &store->retired;
-    while (*link && *link != table)
-        link = &(*link)->next;
-    if (!*link || table->readers > 0)
-        return;
-    *link = table->next;
-    if (store->spare || !memtable_reset(table))
-        memtable_free(table);
-    else
-        store->spare = table;
-}
-
-void store_unpin(struct store *store, struct memtable *tables[2])
-{
-    for (int i = 0; i < 2 && tables[i]; i++) {
-        tables[i]->readers--;
-        retire(store, tables[i]);
-    }
-}
-
-static void unpin(struct store *store, struct store_view *view)
-{
-    database_read_end(&view->database);
-    pthread_mutex_lock(&store->lock);
-    store_unpin(store, view->tables);
-    pthread_mutex_unlock(&store->lock);
-}
-
 /* ---- Room, and what moves on to the database ---- */
 
 bool store_freeze(struct store *store)
@@ -93,7 +42,7 @@ bool store_freeze(struct store *store)
     store->frozen = store->active;
     store->active = fresh;
     store->active_since_ms = 0;
-    store->dead.first = store->dead.count = 0;
+    reclaim_forget(&store->reclaim);
     pthread_cond_broadcast(&store->changed);
     return true;
 }
@@ -228,14 +177,13 @@ int store_begin(struct store *store)
     if (r < 0)
         return r;
     pthread_mutex_lock(&store->lock);
-    r = pin(store, UINT64_MAX, &store->view);
+    r = store_view_begin(store, UINT64_MAX, &store->view);
     pthread_mutex_unlock(&store->lock);
     if (r < 0)
         return fail_with(store, r, "the store cannot be read");
     store->in_batch = true;
     store->error = 0;
     store->failure[0] = 0;
-    store->last_touch = NULL;
     store->batch = (struct sealed){.sequence = store->position.sequence + 1, .table = store->active};
     return 0;
 }
@@ -258,65 +206,16 @@ bool store_get(struct store *store, enum store_table table, const struct store_k
     return store->error == 0 && keep_view_error(store, view_get(&store->view, table, key, ret_value));
 }
 
-/* ---- Where nothing is: what is due, or queued, is deleted at the head of its table, and looked for there again and
- * again ---- */
+/* ---- Looking for what comes next ---- */
 
-static int compare_keys(const struct store_key *a, const struct store_key *b)
-{
-    return memtable_compare(a->bytes, a->size, b->bytes, b->size);
-}
-
-static bool covers(const struct hint *hint, const struct store_key *key)
-{
-    return hint->valid && compare_keys(&hint->from, key) <= 0 && (hint->endless || compare_keys(key, &hint->to) < 0);
-}
-
-static const struct hint *hint_at(const struct store *store, enum store_table table, const struct store_key *from)
-{
-    for (unsigned i = 0; i < STORE_HINTS; i++) {
-        if (covers(&store->hints[table][i], from))
-            return &store->hints[table][i];
-    }
-    return NULL;
-}
-
-static void note_hint(struct store *store, enum store_table table, const struct store_key *from,
-                      const struct store_item *to)
-{
-    struct hint *hint = &store->hints[table][store->next_hint[table]++ % STORE_HINTS];
-    if (to && to->key_size > sizeof hint->to.bytes)
-        return;
-    *hint = (struct hint){.valid = true, .endless = !to, .from = *from};
-    if (to) {
-        hint->to.size = to->key_size;
-        memcpy(hint->to.bytes, to->key, to->key_size);
-    }
-}
-
-static void hint_put(struct store *store, enum store_table table, const struct store_key *key)
-{
-    for (unsigned i = 0; i < STORE_HINTS; i++) {
-        struct hint *hint = &store->hints[table][i];
-        if (!covers(hint, key))
-            continue;
-        hint->endless = false;
-        hint->to = *key;
-    }
-}
-
-static void forget_hints(struct store *store)
-{
-    memset(store->hints, 0, sizeof store->hints);
-}
-
-#define SKIPPED_WORTH 8
+#define SKIPPED_WORTH 8 /* a hint */
 
 bool store_seek(struct store *store, enum store_table table, const struct store_key *from, struct store_item *ret_item)
 {
     struct view_cursor cursor;
     if (store->error)
         return false;
-    const struct hint *hint = hint_at(store, table, from);
+    const struct hint *hint = hints_find(&store->hints, table, from);
     if (hint && hint->endless)
         return false;
     const struct store_key start = hint ? hint->to : *from;
@@ -324,7 +223,7 @@ bool store_seek(struct store *store, enum store_table table, const struct store_
     const bool found = view_cursor_next(&cursor, ret_item);
     view_cursor_close(&cursor);
     if (cursor.skipped >= SKIPPED_WORTH && store->view.database.error == 0)
-        note_hint(store, table, from, found ? ret_item : NULL);
+        hints_note(&store->hints, table, from, found ? ret_item : NULL);
     return keep_view_error(store, found);
 }
 
@@ -355,28 +254,14 @@ static struct memtable_node *touch(struct store *store, enum store_table table, 
         node = memtable_insert(store->active, table, key->bytes, key->size, newness != KEY_OLD);
     if (node && newest && newest->sequence == store->batch.sequence)
         return node;
-    struct touch *touch = node ? arena_alloc(&store->active->arena, sizeof *touch) : NULL;
-    if (!touch) {
+    struct memtable_node **touched = node ? fifo_push(&store->touched) : NULL;
+    if (!touched) {
         set_error(store, -REEVE_ERROR_NO_MEMORY);
         return NULL;
     }
-    *touch = (struct touch){.node = node};
-    if (store->last_touch)
-        store->last_touch->next = touch;
-    else
-        store->batch.touches = touch;
-    store->last_touch = touch;
+    *touched = node;
+    store->batch.touched++;
     return node;
-}
-
-/* What hides nothing in the database need not stay to say that it is gone. */
-static void note_deleted(struct store *store, struct memtable_node *node)
-{
-    struct touch *touch = arena_alloc(&store->active->arena, sizeof *touch);
-    if (!touch)
-        return; /* it stays where it is until the table goes */
-    *touch = (struct touch){.node = node, .next = store->batch.deleted};
-    store->batch.deleted = touch;
 }
 
 static void write_node(struct store *store, enum store_table table, const struct store_key *key, const void *value,
@@ -384,17 +269,21 @@ static void write_node(struct store *store, enum store_table table, const struct
 {
     if (store->error)
         return;
+    const uint64_t sequence = store->batch.sequence;
+    struct memtable_version *older = NULL;
     struct memtable_node *node = touch(store, table, key, newness);
-    if (node && !memtable_write(store->active, node, store->batch.sequence, value, size, gone))
+    if (node && !memtable_write(store->active, node, sequence, value, size, gone, &older))
         set_error(store, -REEVE_ERROR_NO_MEMORY);
-    else if (node && gone && node->fresh)
-        note_deleted(store, node);
+    if (older)
+        reclaim_version(&store->reclaim, older, sequence);
+    if (node && gone && node->fresh) /* what hides nothing in the database need not stay to say that it is gone */
+        reclaim_node(&store->reclaim, node, sequence);
     store->batch.bytes += key->size + size;
 }
 
 void store_put(struct store *store, enum store_table table, const struct store_key *key, const void *value, size_t size)
 {
-    hint_put(store, table, key);
+    hints_put(&store->hints, table, key);
     write_node(store, table, key, value, size, KEY_OLD, false);
     store->batch.puts++;
 }
@@ -402,7 +291,7 @@ void store_put(struct store *store, enum store_table table, const struct store_k
 void store_insert(struct store *store, enum store_table table, const struct store_key *key, const void *value,
                   size_t size)
 {
-    hint_put(store, table, key);
+    hints_put(&store->hints, table, key);
     write_node(store, table, key, value, size, KEY_FRESH, false);
     store->batch.puts++;
 }
@@ -410,7 +299,7 @@ void store_insert(struct store *store, enum store_table table, const struct stor
 void store_append(struct store *store, enum store_table table, const struct store_key *key, const void *value,
                   size_t size)
 {
-    hint_put(store, table, key);
+    hints_put(&store->hints, table, key);
     write_node(store, table, key, value, size, KEY_UNIQUE, false);
     store->batch.puts++;
 }
@@ -426,34 +315,33 @@ int store_batch_error(const struct store *store)
     return store->error;
 }
 
-static void undo(const struct sealed *batch)
+/* The newest batch has not happened. */
+static void undo(struct store *store, const struct sealed *batch)
 {
-    for (struct touch *touch = batch->touches; touch; touch = touch->next)
-        memtable_undo(batch->table, touch->node, batch->sequence);
+    for (size_t i = 1; i <= batch->touched; i++) {
+        struct memtable_node **node = fifo_at(&store->touched, store->touched.count - i);
+        memtable_undo(batch->table, *node, batch->sequence);
+    }
+    fifo_take_back(&store->touched, batch->touched);
+    reclaim_undo(&store->reclaim, batch->sequence);
 }
 
 static void end_batch(struct store *store)
 {
     store->in_batch = false;
-    unpin(store, &store->view);
+    store_view_end(store, &store->view);
 }
 
 void store_abort(struct store *store)
 {
     if (!store->in_batch)
         return;
-    undo(&store->batch);
-    forget_hints(store);
+    undo(store, &store->batch);
+    hints_forget(&store->hints);
     end_batch(store);
 }
 
 /* ---- Sealing ---- */
-
-static bool is_gone_for_good(const struct memtable_node *node, uint64_t sequence)
-{
-    const struct memtable_version *newest = memtable_at(node, UINT64_MAX);
-    return newest && newest->gone && node->fresh && newest->sequence == sequence;
-}
 
 /* As the journal has it: table, flags, size of the key and of the value (little-endian), key, value. */
 static void encode_change(struct buffer *payload, const struct memtable_node *node)
@@ -471,7 +359,7 @@ static void encode_change(struct buffer *payload, const struct memtable_node *no
     if (!at)
         return;
     memcpy(at, head, sizeof head);
-    memcpy(at + sizeof head, node->key, node->key_size);
+    memcpy(at + sizeof head, memtable_key(node), node->key_size);
     memcpy(at + sizeof head + node->key_size, version->bytes, version->size);
     payload->size += sizeof head + node->key_size + version->size;
 }
@@ -479,10 +367,10 @@ static void encode_change(struct buffer *payload, const struct memtable_node *no
 static int encode_batch(struct store *store)
 {
     buffer_reset(&store->payload);
-    for (struct touch *touch = store->batch.touches; touch; touch = touch->next) {
-        struct memtable_node *node = touch->node;
+    for (size_t i = store->touched.count - store->batch.touched; i < store->touched.count; i++) {
+        struct memtable_node *node = *(struct memtable_node **)fifo_at(&store->touched, i);
         /* Came and went within the batch. */
-        if (is_gone_for_good(node, store->batch.sequence) && !memtable_at(node, store->batch.sequence - 1)) {
+        if (reclaim_is_gone(node, store->batch.sequence) && !memtable_at(node, store->batch.sequence - 1)) {
             memtable_undo(store->active, node, store->batch.sequence);
             continue;
         }
@@ -524,51 +412,12 @@ int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
 
 /* ---- Settling ---- */
 
-static void note_dead(struct store *store, struct memtable_node *node, uint64_t sequence)
-{
-    struct dead_list *dead = &store->dead;
-    if (dead->first + dead->count == dead->capacity) {
-        if (dead->first > dead->capacity / 2) {
-            memmove(dead->items, dead->items + dead->first, dead->count * sizeof *dead->items);
-        } else {
-            const size_t capacity = dead->capacity ? dead->capacity * 2 : 1024;
-            struct dead *larger = realloc(dead->items, capacity * sizeof *larger);
-            if (!larger)
-                return; /* it stays where it is until the table goes */
-            memmove(larger, larger + dead->first, dead->count * sizeof *larger);
-            dead->items = larger;
-            dead->capacity = capacity;
-        }
-        dead->first = 0;
-    }
-    dead->items[dead->first + dead->count++] = (struct dead){node, sequence};
-}
-
-/* Take out what nobody can see any more. */
-static void bury(struct store *store, uint64_t oldest)
-{
-    struct dead_list *dead = &store->dead;
-    while (dead->count && dead->items[dead->first].sequence <= oldest) {
-        const struct dead item = dead->items[dead->first++];
-        dead->count--;
-        if (is_gone_for_good(item.node, item.sequence))
-            memtable_undo(store->active, item.node, 0);
-    }
-    if (dead->count == 0)
-        dead->first = 0;
-}
-
 static void settle_batch(struct store *store, const struct sealed *batch)
 {
     store->stats.puts += batch->puts;
     store->stats.deletes += batch->deletes;
     store->stats.bytes += batch->bytes;
-    if (batch->table != store->active)
-        return;
-    for (const struct touch *touch = batch->deleted; touch; touch = touch->next) {
-        if (is_gone_for_good(touch->node, batch->sequence))
-            note_dead(store, touch->node, batch->sequence);
-    }
+    fifo_drop(&store->touched, batch->touched);
 }
 
 static void drop_sealed(struct store *store, unsigned count)
@@ -581,10 +430,10 @@ static void drop_sealed(struct store *store, unsigned count)
 static void roll_back(struct store *store, const struct journal_position *durable)
 {
     for (unsigned i = store->sealed_count; i-- > 0;)
-        undo(&store->sealed[i]);
+        undo(store, &store->sealed[i]);
     store->sealed_count = 0;
     store->position = *durable;
-    forget_hints(store);
+    hints_forget(&store->hints);
     journal_failure(store->journal, store->failure);
     /* At once: before anybody is told that it has not happened it should not be on disk any more. */
     store->recovering = journal_reopen(store->journal) < 0;
@@ -608,11 +457,13 @@ int store_settle(struct store *store, uint64_t *ret_sequence)
     store->durable = durable.sequence;
     while (settled < store->sealed_count && store->sealed[settled].sequence <= durable.sequence)
         settle_batch(store, &store->sealed[settled++]);
-    const uint64_t oldest = store->reads_first ? store->reads_first->view.sequence : durable.sequence;
+    const struct store_read *first = store->reads_first;
+    const uint64_t reads_begun = store->reads_begun, oldest_read = first ? first->number : reads_begun + 1;
+    const uint64_t oldest = first ? first->view.sequence : durable.sequence;
     if (more && checkpoint_is_due(store))
         pthread_cond_broadcast(&store->changed);
     pthread_mutex_unlock(&store->lock);
-    bury(store, oldest);
+    reclaim_collect(&store->reclaim, store->active, oldest, oldest_read, reads_begun);
     drop_sealed(store, settled);
     if (r < 0)
         roll_back(store, &durable);
@@ -644,93 +495,4 @@ int store_commit(struct store *store)
 const char *store_failure(const struct store *store)
 {
     return store->failure;
-}
-
-/* ---- Reading ---- */
-
-int store_read_begin(struct store *store, struct store_read *ret_read)
-{
-    *ret_read = (struct store_read){.store = store};
-    pthread_mutex_lock(&store->lock);
-    const int r = pin(store, store->durable, &ret_read->view);
-    if (r == 0) {
-        ret_read->previous = store->reads_last;
-        *(store->reads_last ? &store->reads_last->next : &store->reads_first) = ret_read;
-        store->reads_last = ret_read;
-    }
-    pthread_mutex_unlock(&store->lock);
-    return r;
-}
-
-void store_read_forget(struct store_read *read)
-{
-    struct store *store = read->store;
-    pthread_mutex_lock(&store->lock);
-    *(read->previous ? &read->previous->next : &store->reads_first) = read->next;
-    *(read->next ? &read->next->previous : &store->reads_last) = read->previous;
-    store_unpin(store, read->view.tables);
-    pthread_mutex_unlock(&store->lock);
-}
-
-void store_read_end(struct store_read *read)
-{
-    if (!read->store->holds_moment)
-        database_read_end(&read->view.database);
-    store_read_forget(read);
-}
-
-static void keep_read_error(struct store_read *read)
-{
-    if (read->error == 0)
-        read->error = read->view.database.error;
-}
-
-bool store_read_get(struct store_read *read, enum store_table table, const struct store_key *key,
-                    struct reeve_str *ret_value)
-{
-    const bool found = view_get(&read->view, table, key, ret_value);
-    keep_read_error(read);
-    return found;
-}
-
-void store_read_each(struct store_read *read, enum store_table table, const struct store_key *from, bool backwards,
-                     store_visit visit, void *arg)
-{
-    struct view_cursor cursor;
-    struct store_item item;
-    view_cursor_open(&read->view, table, from, backwards, &cursor);
-    while (view_cursor_next(&cursor, &item) && visit(arg, &item))
-        ;
-    view_cursor_close(&cursor);
-    keep_read_error(read);
-}
-
-static bool take_first(void *arg, const struct store_item *item)
-{
-    *(struct store_item *)arg = *item;
-    return false;
-}
-
-bool store_read_last(struct store_read *read, enum store_table table, struct store_item *ret_item)
-{
-    struct store_item item = {0};
-    store_read_each(read, table, &(struct store_key){0}, true, take_first, &item);
-    if (!item.key)
-        return false;
-    *ret_item = item;
-    return true;
-}
-
-static bool count_item(void *arg, const struct store_item *item)
-{
-    (void)item;
-    ++*(uint64_t *)arg;
-    return true;
-}
-
-uint64_t store_read_count(struct store_read *read, enum store_table table)
-{
-    uint64_t count = 0;
-    store_read_each(read, table, &(struct store_key){0}, false, count_item, &count);
-    return count;
 }

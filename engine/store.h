@@ -114,6 +114,7 @@ struct store_read {
     struct store *store;
     struct store_view view;
     struct store_read *previous, *next; /* all that are under way */
+    uint64_t number;                    /* as they began, from 1 */
     int error;                          /* the first fault of this read: 0 or a negative code */
 };
 

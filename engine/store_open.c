@@ -18,7 +18,7 @@
 
 #define JOURNAL_SEGMENT_BYTES (UINT64_C(16) << 20)
 #define JOURNAL_MAX_BYTES (UINT64_C(256) << 20)
-#define TABLE_MAX_BYTES (UINT64_C(64) << 20)
+#define TABLE_MAX_BYTES (UINT64_C(128) << 20)
 #define CHECKPOINT_MS 10000
 #define MAP_BYTES (UINT64_C(64) << 20)
 #define LOOK_AGAIN_MS 10000 /* at a store that changes meanwhile */
@@ -300,6 +300,8 @@ static struct store *new_store(const struct store_options *options)
     store->on_settled_arg = options->arg;
     store->directory = strdup(options->directory);
     store->active = memtable_new(store->table_max_bytes / 2);
+    store->touched.item_size = sizeof(struct memtable_node *);
+    reclaim_init(&store->reclaim);
     return store;
 }
 
@@ -316,7 +318,8 @@ static void free_store(struct store *store)
     memtable_free(store->frozen);
     memtable_free(store->spare);
     assert(!store->retired && !store->reads_first);
-    free(store->dead.items);
+    fifo_deinit(&store->touched);
+    reclaim_deinit(&store->reclaim);
     buffer_deinit(&store->payload);
     pthread_mutex_destroy(&store->lock);
     pthread_cond_destroy(&store->changed);

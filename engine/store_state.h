@@ -1,47 +1,25 @@
-/* The inside of the store, for the files it is made of: batches in store.c, opening in store_open.c, checkpoints and
- * copies in checkpoint.c. */
+/* The inside of the store, for the files it is made of: batches in store.c, reading in store_read.c, opening in
+ * store_open.c, checkpoints and copies in checkpoint.c. */
 #ifndef REEVE_STORE_STATE_H
 #define REEVE_STORE_STATE_H
 
 #include <pthread.h>
 
 #include "base/buffer.h"
+#include "base/fifo.h"
+#include "hints.h"
 #include "journal.h"
+#include "reclaim.h"
 #include "store_view.h"
 
 #define STORE_SEALED_MAX 8
-#define STORE_HINTS 4
-
-/* A key that a batch has written. */
-struct touch {
-    struct touch *next;
-    struct memtable_node *node;
-};
 
 /* A batch on its way to disk. */
 struct sealed {
     uint64_t sequence;
     struct memtable *table;
-    struct touch *touches; /* each key once, as they came */
-    struct touch *deleted; /* those that may be taken out once nobody sees them any more */
+    size_t touched; /* how many of `touched` are its own */
     uint64_t puts, deletes, bytes;
-};
-
-/* A deleted key that hides nothing: taken out of the order once nobody can see it any more. */
-struct dead {
-    struct memtable_node *node;
-    uint64_t sequence;
-};
-
-struct dead_list {
-    struct dead *items;
-    size_t first, count, capacity;
-};
-
-/* There is no key from `from` on and before `to`, as the batch sees it. */
-struct hint {
-    bool valid, endless;
-    struct store_key from, to;
 };
 
 /* What the database says about the journal. */
@@ -69,21 +47,21 @@ struct store {
     bool holds_moment;      /* read only: `view` has the one moment of the database that is looked at */
     struct store_view view; /* of the batch */
     struct sealed batch;
-    struct touch *last_touch;
     int error; /* the first one of the batch */
     struct buffer payload;
     struct sealed sealed[STORE_SEALED_MAX]; /* in order */
     unsigned sealed_count;
-    struct dead_list dead;
-    struct hint hints[TABLE_COUNT][STORE_HINTS];
-    unsigned next_hint[TABLE_COUNT];
+    struct fifo touched;    /* nodes that the batches that are not settled have written: each once, as they came */
+    struct reclaim reclaim; /* of the active table */
+    struct hints hints;
     char failure[256];
 
     pthread_mutex_t lock; /* all below; taken before the database's */
     pthread_cond_t changed;
     struct memtable *frozen, *spare, *retired; /* on its way to the database; to be used again; still being read */
     uint64_t durable;
-    struct store_read *reads_first, *reads_last;
+    struct store_read *reads_first, *reads_last; /* as they began */
+    uint64_t reads_begun;
     struct store_stats stats;
     pthread_t thread;
     bool has_thread, stopping, checkpointing;
@@ -98,6 +76,9 @@ struct store {
     void *on_settled_arg;
 };
 
+/* A moment of the store, up to a batch; under the lock. 0 or a negative code. */
+int store_view_begin(struct store *store, uint64_t sequence, struct store_view *ret_view);
+void store_view_end(struct store *store, struct store_view *view);
 /* Readers keep the tables that they are pinned to; under the lock. */
 void store_unpin(struct store *store, struct memtable *tables[2]);
 /* store_read_end(), but for the database. */

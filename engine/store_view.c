@@ -19,7 +19,7 @@ static void settle_on(struct view_cursor *cursor, int level, struct memtable_nod
     const struct memtable_version *version = NULL;
     while (node && !(version = memtable_at(node, cursor->view->sequence)))
         node = cursor->backwards
-                   ? memtable_before(cursor->view->tables[level], cursor->table, node->key, node->key_size)
+                   ? memtable_before(cursor->view->tables[level], cursor->table, memtable_key(node), node->key_size)
                    : memtable_next(node);
     cursor->nodes[level] = node;
     cursor->versions[level] = version;
@@ -29,8 +29,9 @@ static void step_node(struct view_cursor *cursor, int level)
 {
     struct memtable_node *node = cursor->nodes[level];
     settle_on(cursor, level,
-              cursor->backwards ? memtable_before(cursor->view->tables[level], cursor->table, node->key, node->key_size)
-                                : memtable_next(node));
+              cursor->backwards
+                  ? memtable_before(cursor->view->tables[level], cursor->table, memtable_key(node), node->key_size)
+                  : memtable_next(node));
 }
 
 void view_cursor_open(struct store_view *view, enum store_table table, const struct store_key *from, bool backwards,
@@ -65,9 +66,9 @@ static int next_level(const struct view_cursor *cursor)
     int level = -1;
     for (int i = 0; i < 2; i++) {
         const struct memtable_node *node = cursor->nodes[i];
-        if (!node || (key && order(cursor, node->key, node->key_size, key, size) >= 0))
+        if (!node || (key && order(cursor, memtable_key(node), node->key_size, key, size) >= 0))
             continue;
-        key = node->key;
+        key = memtable_key(node);
         size = node->key_size;
         level = i;
     }
@@ -78,7 +79,7 @@ static int next_level(const struct view_cursor *cursor)
 
 static bool stands_on(const struct memtable_node *node, const struct store_item *item)
 {
-    return node && memtable_compare(node->key, node->key_size, item->key, item->key_size) == 0;
+    return node && memtable_compare(memtable_key(node), node->key_size, item->key, item->key_size) == 0;
 }
 
 static void step_below(struct view_cursor *cursor)
@@ -96,7 +97,7 @@ static bool take(struct view_cursor *cursor, int level, struct store_item *ret_i
     }
     const struct memtable_node *node = cursor->nodes[level];
     const struct memtable_version *version = cursor->versions[level];
-    *ret_item = (struct store_item){node->key, node->key_size, version->bytes, version->size};
+    *ret_item = (struct store_item){memtable_key(node), node->key_size, version->bytes, version->size};
     for (int i = level; i < 2; i++) {
         if (stands_on(cursor->nodes[i], ret_item))
             step_node(cursor, i);

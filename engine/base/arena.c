@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pages.h"
+#include "poison.h"
 
 struct arena_block {
     struct arena_block *next;
@@ -81,6 +82,7 @@ void *arena_alloc(struct arena *arena, size_t size)
     }
     void *memory = (char *)block->data + block->used;
     block->used += size;
+    memory_unpoison(memory, size);
     return memory;
 }
 

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "poison.h"
+
 #define PAGES_LARGE ((size_t)2 << 20)
 #define PAGES_SMALL ((size_t)4 << 10)
 
@@ -50,10 +52,12 @@ static inline void pages_populate(void *memory, size_t size)
 /* What pages_alloc() gave, or malloc() where it would not be worth it; `size` as asked for, or as it was rounded. */
 static inline void pages_free(void *memory, size_t size)
 {
-    if (!pages_are_worth_it(size))
+    if (!pages_are_worth_it(size)) {
         free(memory);
-    else if (memory)
+    } else if (memory) {
+        memory_unpoison(memory, pages_round(size)); /* whoever gets these addresses next */
         munmap(memory, pages_round(size));
+    }
 }
 
 #endif

@@ -20,6 +20,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "memtable.h"
+#include "reclaim.h"
 #include "store.h"
 #include "tests/lib/directory.h"
 
@@ -59,7 +60,7 @@ static void check_node(const struct memtable_node *node, uint64_t sequence, unsi
 {
     const struct memtable_version *version = memtable_at(node, sequence);
     uint64_t value;
-    assert_int_equal(number_of(node->key), number);
+    assert_int_equal(number_of(memtable_key(node)), number);
     assert_non_null(version);
     assert_int_equal(version->gone, model[sequence][number] == 1);
     if (version->gone)
@@ -94,7 +95,7 @@ static void check_table(const struct memtable *table, uint64_t sequence)
     for (unsigned number = from; number-- > 0;) {
         node = memtable_before(table, TABLE_DUE, key.bytes, key.size);
         while (node && !memtable_at(node, sequence))
-            node = memtable_before(table, TABLE_DUE, node->key, node->key_size);
+            node = memtable_before(table, TABLE_DUE, memtable_key(node), node->key_size);
         if (model[sequence][number] == 0)
             continue;
         assert_non_null(node);
@@ -108,7 +109,8 @@ static void check_table(const struct memtable *table, uint64_t sequence)
     }
 }
 
-static void change(struct memtable *table, uint64_t sequence, unsigned number, struct memtable_node **nodes)
+static void change(struct memtable *table, struct reclaim *reclaim, uint64_t sequence, unsigned number,
+                   struct memtable_node **nodes)
 {
     const struct store_key key = key_of(number);
     const uint64_t value = 2 + draw(1 << 20);
@@ -117,30 +119,35 @@ static void change(struct memtable *table, uint64_t sequence, unsigned number, s
     if (!node)
         node = memtable_insert(table, TABLE_DUE, key.bytes, key.size, true);
     assert_non_null(node);
-    assert_true(memtable_write(table, node, sequence, &value, gone ? 0 : sizeof value, gone));
+    struct memtable_version *older;
+    assert_true(memtable_write(table, node, sequence, &value, gone ? 0 : sizeof value, gone, &older));
+    if (older)
+        reclaim_version(reclaim, older, sequence);
+    if (gone)
+        reclaim_node(reclaim, node, sequence);
     model[sequence][number] = gone ? 1 : value;
     nodes[number] = node;
 }
 
-static void undo(struct memtable *table, uint64_t sequence, struct memtable_node **nodes)
+static void undo(struct memtable *table, struct reclaim *reclaim, uint64_t sequence, struct memtable_node **nodes)
 {
     for (unsigned number = 0; number < KEYS; number++) {
         if (nodes[number])
             memtable_undo(table, nodes[number], sequence);
     }
+    reclaim_undo(reclaim, sequence);
     memcpy(model[sequence], model[sequence - 1], sizeof model[0]);
 }
 
-/* What is gone can be taken out where nobody looks at a batch before that. */
-static void bury(struct memtable *table, uint64_t sequence, uint64_t *oldest)
+/* Nobody looks at a batch before this one: what is gone is taken out, and memory is used again. */
+static void collect(struct memtable *table, struct reclaim *reclaim, uint64_t sequence, uint64_t *oldest)
 {
+    reclaim_collect(reclaim, table, sequence, sequence, sequence);
     for (unsigned number = 0; number < KEYS; number++) {
         const struct store_key key = key_of(number);
-        struct memtable_node *node = memtable_find(table, TABLE_DUE, key.bytes, key.size);
-        if (!node || model[sequence][number] != 1)
-            continue;
-        memtable_undo(table, node, 0);
-        model[sequence][number] = 0;
+        const struct memtable_node *node = memtable_find(table, TABLE_DUE, key.bytes, key.size);
+        if (model[sequence][number] == 1 && !node)
+            model[sequence][number] = 0;
     }
     *oldest = sequence;
 }
@@ -149,7 +156,9 @@ static void test_a_table_is_what_the_model_is(void **state)
 {
     (void)state;
     struct memtable *table = memtable_new(1 << 16);
+    struct reclaim reclaim;
     assert_non_null(table);
+    reclaim_init(&reclaim);
     for (uint64_t run = 1; run <= 40; run++) {
         seed = run * 7919;
         memset(model, 0, sizeof model);
@@ -158,17 +167,72 @@ static void test_a_table_is_what_the_model_is(void **state)
             struct memtable_node *nodes[KEYS] = {NULL};
             memcpy(model[sequence], model[sequence - 1], sizeof model[0]);
             for (uint64_t changes = draw(12); changes > 0; changes--)
-                change(table, sequence, (unsigned)draw(KEYS), nodes);
+                change(table, &reclaim, sequence, (unsigned)draw(KEYS), nodes);
             if (draw(5) == 0)
-                undo(table, sequence, nodes);
+                undo(table, &reclaim, sequence, nodes);
             if (draw(20) == 0)
-                bury(table, sequence, &oldest);
+                collect(table, &reclaim, sequence, &oldest);
             check_table(table, oldest + draw(sequence - oldest + 1));
         }
         assert_true(memtable_reset(table));
+        reclaim_forget(&reclaim);
         assert_null(memtable_first(table, TABLE_DUE));
         assert_null(memtable_last(table, TABLE_DUE));
     }
+    reclaim_deinit(&reclaim);
+    memtable_free(table);
+}
+
+/* The same keys again and again, made, changed and deleted, take no more memory than the first block has. */
+static void test_memory_of_what_nobody_sees_is_used_again(void **state)
+{
+    (void)state;
+    static const char value[64];
+    struct memtable *table = memtable_new(1 << 16);
+    struct reclaim reclaim;
+    struct memtable_version *older;
+    assert_non_null(table);
+    reclaim_init(&reclaim);
+    for (uint64_t sequence = 1; sequence <= 40000; sequence++) {
+        const struct store_key key = key_of((unsigned)draw(KEYS));
+        const bool gone = draw(3) == 0;
+        struct memtable_node *node = memtable_find(table, TABLE_DUE, key.bytes, key.size);
+        if (!node)
+            node = memtable_insert(table, TABLE_DUE, key.bytes, key.size, true);
+        assert_true(memtable_write(table, node, sequence, value, gone ? 0 : sizeof value, gone, &older));
+        if (older)
+            reclaim_version(&reclaim, older, sequence);
+        if (gone)
+            reclaim_node(&reclaim, node, sequence);
+        reclaim_collect(&reclaim, table, sequence, sequence + 1, sequence);
+    }
+    assert_ptr_equal(table->arena.current, table->arena.first);
+    reclaim_deinit(&reclaim);
+    memtable_free(table);
+}
+
+/* A node that was taken out stays for who may stand on it. */
+static void test_a_node_stays_until_who_may_stand_on_it_has_ended(void **state)
+{
+    (void)state;
+    struct memtable *table = memtable_new(1 << 16);
+    struct reclaim reclaim;
+    struct memtable_version *older;
+    assert_non_null(table);
+    reclaim_init(&reclaim);
+    struct memtable_node *node = memtable_insert(table, TABLE_DUE, "key", 3, true);
+    assert_true(memtable_write(table, node, 1, NULL, 0, true, &older));
+    reclaim_node(&reclaim, node, 1);
+    reclaim_collect(&reclaim, table, 1, 7, 8); /* readers 7 and 8 see the batch */
+    assert_null(memtable_find(table, TABLE_DUE, "key", 3));
+    const size_t held = atomic_load(&table->bytes);
+    reclaim_collect(&reclaim, table, 2, 7, 9);
+    reclaim_collect(&reclaim, table, 2, 9, 10); /* 9 may have begun before it was taken out, for what is known */
+    assert_int_equal(atomic_load(&table->bytes), held);
+    reclaim_collect(&reclaim, table, 2, 10, 10);
+    assert_true(atomic_load(&table->bytes) < held);
+    assert_true(memtable_insert(table, TABLE_DUE, "yek", 3, true) == node);
+    reclaim_deinit(&reclaim);
     memtable_free(table);
 }
 
@@ -192,10 +256,11 @@ static unsigned check_in_order(const struct memtable *table, enum store_table wh
     struct memtable_node *node = memtable_first(table, which), *last = NULL;
     unsigned count = 0;
     for (; node; node = memtable_next(node), count++) {
-        assert_true(!last || memtable_compare(last->key, last->key_size, node->key, node->key_size) < 0);
-        assert_ptr_equal(memtable_before(table, which, node->key, node->key_size), last);
-        assert_ptr_equal(memtable_from(table, which, node->key, node->key_size), node);
-        assert_ptr_equal(memtable_find(table, which, node->key, node->key_size), node);
+        assert_true(!last ||
+                    memtable_compare(memtable_key(last), last->key_size, memtable_key(node), node->key_size) < 0);
+        assert_ptr_equal(memtable_before(table, which, memtable_key(node), node->key_size), last);
+        assert_ptr_equal(memtable_from(table, which, memtable_key(node), node->key_size), node);
+        assert_ptr_equal(memtable_find(table, which, memtable_key(node), node->key_size), node);
         last = node;
     }
     assert_ptr_equal(memtable_last(table, which), last);
@@ -760,6 +825,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_table_is_what_the_model_is),
+        cmocka_unit_test(test_memory_of_what_nobody_sees_is_used_again),
+        cmocka_unit_test(test_a_node_stays_until_who_may_stand_on_it_has_ended),
         cmocka_unit_test(test_what_is_loaded_comes_into_order),
         cmocka_unit_test(test_a_table_that_was_populated_is_empty),
         cmocka_unit_test(test_what_has_grown_much_is_not_used_again),
