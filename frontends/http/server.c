@@ -1,6 +1,5 @@
 #include "server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <malloc.h>
 #include <netdb.h>
@@ -9,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "frontends/common/refuse.h"
@@ -17,11 +15,7 @@
 #include "frontends/http/view.h"
 
 #define SWEEP_MS 250
-#define BACKLOG 1024
-#define CROWD 1000 /* connections */
-/* Room of each connection for its answer's head. libmicrohttpd clears all of its memory after each request: more costs.
- */
-#define POOL_BYTES 4096
+#define CROWD 1000  /* connections */
 #define RUNS_MAX 64 /* of one daemon in one turn of the loop */
 
 const struct option_type http_options[] = {
@@ -220,16 +214,6 @@ static void on_timer(uv_timer_t *timer)
 
 /* ---- Connections ---- */
 
-static void print_address(const struct sockaddr *address, char ret_text[HTTP_ADDRESS_SIZE])
-{
-    ret_text[0] = '\0';
-    if (address->sa_family == AF_INET)
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, ret_text, HTTP_ADDRESS_SIZE);
-    else if (address->sa_family == AF_INET6)
-        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, ret_text,
-                  HTTP_ADDRESS_SIZE);
-}
-
 struct http_connection *connection_new(struct http_listener *listener, int fd, const struct sockaddr *address)
 {
     struct http_server *server = listener->server;
@@ -240,7 +224,7 @@ struct http_connection *connection_new(struct http_listener *listener, int fd, c
     connection->listener = listener;
     connection->fd = fd;
     connection->in_lobby = true;
-    print_address(address, connection->address);
+    address_print(address, connection->address);
     connection->since_ms = uv_now(server->loop);
     connection->deadline_ms = connection->since_ms + server->limits.head_ms;
     link_init(&connection->phase);
@@ -268,163 +252,13 @@ void server_tick(struct http_server *server)
         uv_timer_start(&server->timer, on_timer, SWEEP_MS, SWEEP_MS);
 }
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
-                          enum MHD_ConnectionNotificationCode code)
-{
-    struct http_listener *listener = cls;
-    (void)mhd;
-    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        *socket_context = listener->arriving;
-        listener->arriving = NULL;
-    } else if (*socket_context) {
-        connection_over(*socket_context);
-        *socket_context = NULL;
-    }
-}
-
-static struct http_connection *connection_of(struct MHD_Connection *mhd)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    return info ? info->socket_context : NULL;
-}
-
-/* ---- What libmicrohttpd calls ---- */
-
-static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
-{
-    struct http_exchange *exchange = exchange_new(cls, mhd, uri);
-    if (exchange)
-        exchange->connection = connection_of(mhd);
-    if (exchange && exchange->connection)
-        exchange->connection->exchange = exchange;
-    return exchange;
-}
-
-static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-                                 const char *version, const char *data, size_t *size, void **request)
-{
-    (void)cls;
-    (void)mhd;
-    (void)url;
-    (void)version;
-    struct http_exchange *exchange = *request;
-    if (!exchange || !exchange->connection)
-        return MHD_NO;
-    return exchange_step(exchange, method, data, size);
-}
-
-static void on_completed(void *cls, struct MHD_Connection *mhd, void **request, enum MHD_RequestTerminationCode code)
-{
-    struct http_exchange *exchange = *request;
-    (void)cls;
-    (void)mhd;
-    (void)code;
-    if (exchange)
-        exchange_over(exchange);
-    *request = NULL;
-}
-
-__attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *format, va_list arguments)
-{
-    struct http_listener *listener = cls;
-    char line[400];
-    const int size = vsnprintf(line, sizeof line, format, arguments);
-    for (int i = size < (int)sizeof line ? size - 1 : (int)sizeof line - 2; i >= 0 && line[i] == '\n'; i--)
-        line[i] = '\0';
-    http_log(listener->server, REEVE_LOG_DEBUG, "http: %s", line);
-}
-
 /* ---- Listening ---- */
-
-/* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" */
-static int resolve(const char *text, const char *field, struct addrinfo **ret_address, struct reeve_error *ret_error)
-{
-    char host[256] = "";
-    const char *colon = strrchr(text, ':');
-    const bool brackets = text[0] == '[';
-    const size_t size = colon ? (size_t)(colon - text) : 0;
-    char *end = NULL;
-    const unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
-    if (!colon || end == colon + 1 || *end != '\0' || port > 65535 || size <= (brackets ? 2U : 0U) ||
-        size >= sizeof host || (brackets && text[size - 1] != ']') || (!brackets && memchr(text, ':', size)))
-        return refuse_field(ret_error, field, "must be ADDRESS:PORT like 127.0.0.1:8080 or [::1]:8080, not '%s'", text);
-    memcpy(host, text + (brackets ? 1 : 0), size - (brackets ? 2 : 0));
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_PASSIVE};
-    const int r = getaddrinfo(host, colon + 1, &hints, ret_address);
-    if (r != 0)
-        return refuse_field(ret_error, field, "cannot find the address of '%s': %s", host, gai_strerror(r));
-    return 0;
-}
-
-static bool is_loopback(const struct sockaddr *address)
-{
-    if (address->sa_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
-    return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
-}
-
-/* Returns the socket; -1 with errno. */
-static int bind_socket(const struct addrinfo *address)
-{
-    const int one = 1;
-    const int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (address->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
-        return fd;
-    const int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-static void note_address(struct http_listener *listener, int fd)
-{
-    struct sockaddr_storage address;
-    socklen_t size = sizeof address;
-    char host[HTTP_ADDRESS_SIZE - 10];
-    if (getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-        return;
-    char text[HTTP_ADDRESS_SIZE];
-    print_address((struct sockaddr *)&address, text);
-    snprintf(host, sizeof host, "%.*s", (int)sizeof host - 1, text);
-    const bool six = address.ss_family == AF_INET6;
-    const unsigned port = ntohs(six ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                    : ((struct sockaddr_in *)&address)->sin_port);
-    snprintf(listener->address, sizeof listener->address, six ? "[%s]:%u" : "%s:%u", host, port);
-}
-
-static struct MHD_Daemon *start_daemon(struct http_listener *listener)
-{
-    const struct http_server *server = listener->server;
-    const struct http_limits *limits = &server->limits;
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_TURBO | MHD_USE_ERROR_LOG |
-                     MHD_USE_NO_LISTEN_SOCKET;
-    if (server->tls)
-        flags |= MHD_USE_TLS;
-    return MHD_start_daemon(
-        flags, 0, NULL, NULL, on_access, listener,                                  /* */
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, listener,                               /* first: for the others */
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)limits->connections_max,             /* */
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT,                                         /* */
-        (size_t)(limits->head_bytes_max + limits->uri_bytes_max + POOL_BYTES),      /* with room for answers */
-        MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)4096,                       /* */
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((limits->stall_ms + 999) / 1000), /* */
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, listener,                              /* */
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, listener,                        /* */
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,                      /* */
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,                                            /* */
-        server->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_callback(), MHD_OPTION_END);
-}
 
 static int start_listener(struct http_listener *listener, int fd, const char *field, struct reeve_error *ret_error)
 {
     struct http_server *server = listener->server;
-    note_address(listener, fd);
-    listener->daemon = start_daemon(listener);
+    address_of(fd, listener->address);
+    listener->daemon = callbacks_start_daemon(listener);
     if (!listener->daemon) {
         close(fd);
         return refuse_field(ret_error, field, "the HTTP server could not be started on %s", listener->address);
@@ -444,10 +278,10 @@ static int open_listener(struct http_server *server, const struct http_server_op
 {
     const char *field = dialect == HTTP_PLAIN ? "http" : "http-cloud";
     struct addrinfo *address;
-    int r = resolve(text, field, &address, ret_error);
+    int r = address_resolve(text, field, &address, ret_error);
     if (r < 0)
         return r;
-    if (!server->tls && !options->insecure && !is_loopback(address->ai_addr)) {
+    if (!server->tls && !options->insecure && !address_is_loopback(address->ai_addr)) {
         freeaddrinfo(address);
         return refuse_field(
             ret_error, field,
@@ -455,7 +289,7 @@ static int open_listener(struct http_server *server, const struct http_server_op
             "--http-key, or --insecure where something in front does TLS",
             text);
     }
-    const int fd = bind_socket(address);
+    const int fd = address_listen(address);
     const int error = errno;
     freeaddrinfo(address);
     if (fd < 0 && options->skip_unsupported && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL))

@@ -218,6 +218,24 @@ void connection_over(struct http_connection *connection);
 /* Let the timer run. */
 void server_tick(struct http_server *server);
 
+/* ---- callbacks.c: what libmicrohttpd calls ---- */
+
+/* Without a socket of its own: it is given connections. NULL: it cannot. */
+struct MHD_Daemon *callbacks_start_daemon(struct http_listener *listener);
+
+/* ---- address.c ---- */
+
+struct addrinfo;
+
+/* "127.0.0.1:8080", "[::1]:8080", "localhost:8080". 0 or a negative code; to be freed with freeaddrinfo(). */
+int address_resolve(const char *text, const char *field, struct addrinfo **ret_address, struct reeve_error *ret_error);
+bool address_is_loopback(const struct sockaddr *address);
+/* A socket that listens; -1 with errno. */
+int address_listen(const struct addrinfo *address);
+/* The host alone; with the port, of a socket. */
+void address_print(const struct sockaddr *address, char ret_text[HTTP_ADDRESS_SIZE]);
+void address_of(int fd, char ret_text[HTTP_ADDRESS_SIZE]);
+
 /* ---- lobby.c: clients whose first head is not whole yet ---- */
 
 /* Returns 0 or a negative errno. */
