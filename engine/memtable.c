@@ -247,8 +247,12 @@ static void descend(struct memtable_node *node, unsigned level, const void *key,
                     struct memtable_node *ret_before[MEMTABLE_HEIGHT_MAX])
 {
     while (level-- > 0) {
-        for (struct memtable_node *next; (next = next_at(node, level)) && is_less(next, key, size);)
-            node = next;
+        for (struct memtable_node *next; (next = next_at(node, level)); node = next) {
+            if (level > 0) /* the next to look at, unless this one is less: in no cache, either */
+                __builtin_prefetch(next_at(node, level - 1));
+            if (!is_less(next, key, size))
+                break;
+        }
         ret_before[level] = node;
     }
 }
