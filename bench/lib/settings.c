@@ -84,7 +84,8 @@ static int take_number(const char *option, double min, double max, double *ret_n
                                                                                      : refuse(option, optarg, min, max);
 }
 
-static int take_numbers(const char *option, uint64_t max, uint64_t *ret_numbers)
+/* At most so many of them. */
+static int take_numbers(const char *option, uint64_t max, unsigned capacity, uint64_t *ret_numbers)
 {
     unsigned count = 0;
     for (char *rest = optarg, *word; (word = strsep(&rest, ","));) {
@@ -92,8 +93,8 @@ static int take_numbers(const char *option, uint64_t max, uint64_t *ret_numbers)
         const unsigned long long value = strtoull(word, &end, 10);
         if (end == word || *end || value < 1 || value > max)
             return refuse(option, word, 1, (double)max);
-        if (count == COLUMNS_MAX) {
-            fprintf(stderr, "bench: --%s: at most %d numbers\n", option, COLUMNS_MAX);
+        if (count == capacity) {
+            fprintf(stderr, "bench: --%s: at most %u of them\n", option, capacity);
             return -1;
         }
         ret_numbers[count++] = value;
@@ -108,7 +109,7 @@ enum { FULL_EXTENT, SCENARIO, SUBJECT, OUTSTANDING, EXISTING, ROUNDS, SECONDS, W
 static int take_outstanding(struct settings *settings)
 {
     uint64_t numbers[COLUMNS_MAX] = {0};
-    const int r = take_numbers("outstanding", 100000, numbers);
+    const int r = take_numbers("outstanding", 100000, COLUMNS_MAX, numbers);
     for (unsigned i = 0; i < COLUMNS_MAX; i++)
         settings->outstanding[i] = (unsigned)numbers[i];
     settings->outstanding_given = true;
@@ -117,7 +118,7 @@ static int take_outstanding(struct settings *settings)
 
 static int take_option(struct settings *settings, int option)
 {
-    uint64_t rounds[COLUMNS_MAX] = {0};
+    uint64_t rounds = 0;
     int r = 0;
     switch (option) {
     case FULL_EXTENT:
@@ -131,10 +132,10 @@ static int take_option(struct settings *settings, int option)
         return take_outstanding(settings);
     case EXISTING:
         settings->existing_given = true;
-        return take_numbers("existing", 100000000, settings->existing);
+        return take_numbers("existing", 100000000, COLUMNS_MAX, settings->existing);
     case ROUNDS:
-        r = take_numbers("rounds", ROUNDS_MAX, rounds);
-        settings->rounds = (unsigned)rounds[0];
+        r = take_numbers("rounds", ROUNDS_MAX, 1, &rounds);
+        settings->rounds = (unsigned)rounds;
         return r;
     case SECONDS:
         settings->seconds_given = settings->extent == QUICK; /* --full first: its long scenarios stay long */
