@@ -29,13 +29,6 @@ static size_t piece_size(size_t size)
     return (size + PIECE_ROUND - 1) & ~(size_t)(PIECE_ROUND - 1);
 }
 
-/* One thread writes: who reads it needs it only about. */
-static void count_bytes(struct memtable *memtable, size_t more)
-{
-    const size_t bytes = atomic_load_explicit(&memtable->bytes, memory_order_relaxed);
-    atomic_store_explicit(&memtable->bytes, bytes + more, memory_order_relaxed);
-}
-
 /* NULL: there is none of this size. */
 static void *take_piece(struct memtable *memtable, size_t size)
 {
@@ -51,10 +44,11 @@ static void *take(struct memtable *memtable, size_t size)
 {
     size = piece_size(size);
     void *memory = take_piece(memtable, size);
-    if (!memory)
-        memory = arena_alloc(&memtable->arena, size);
     if (memory)
-        count_bytes(memtable, size);
+        return memory;
+    memory = arena_alloc(&memtable->arena, size);
+    if (memory)
+        atomic_fetch_add_explicit(&memtable->bytes, size, memory_order_relaxed);
     return memory;
 }
 
@@ -66,7 +60,6 @@ static void give(struct memtable *memtable, void *memory, size_t size)
         return; /* seldom: it stays until the table goes */
     piece->next = memtable->pieces[size / PIECE_ROUND];
     memtable->pieces[size / PIECE_ROUND] = piece;
-    count_bytes(memtable, -size);
     memory_poison(memory, size);
 }
 

@@ -45,7 +45,7 @@ struct memtable {
     size_t loaded;                                                  /* nodes that memtable_load() has made */
     struct memtable_node *heads[TABLE_COUNT];                       /* before the first key of each table */
     struct memtable_node *finger[TABLE_COUNT][MEMTABLE_HEIGHT_MAX]; /* where the last one was put in */
-    atomic_size_t bytes;
+    atomic_size_t bytes;   /* of memory that it has taken; what can be used again is among them */
     struct memtable *next; /* the store's lists */
     unsigned readers;      /* the store's lock */
     uint64_t last_sequence;
