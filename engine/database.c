@@ -20,6 +20,7 @@
 #define READERS_MAX 1024
 #define MAP_STEP_MAX (UINT64_C(1) << 30)
 #define NO_TABLE 0 /* LMDB's own, never one of ours */
+#define READ_TRIES 8
 
 static const char *const table_names[TABLE_COUNT] = {
     [TABLE_META] = "meta",
@@ -49,6 +50,9 @@ struct database {
 
     /* Readers hold it shared from begin to end; growing and reopening take it alone. */
     pthread_rwlock_t readers;
+    /* The writer's, while a transaction ends: what failed may leave an environment that refuses reads until it is
+     * opened again. */
+    pthread_mutex_t ending;
 
     /* the transaction: the writer's thread only */
     MDB_txn *txn;
@@ -179,6 +183,7 @@ int database_open(const struct database_options *options, struct database **ret_
     database->map_max_bytes = options->map_max_bytes;
     database->directory = strdup(options->directory);
     pthread_rwlock_init(&database->readers, NULL);
+    pthread_mutex_init(&database->ending, NULL);
     const int rc = database->directory ? open_environment(database) : ENOMEM;
     if (rc == 0) {
         *ret_database = database;
@@ -198,6 +203,7 @@ void database_close(struct database *database)
     if (database->env)
         mdb_env_close(database->env);
     pthread_rwlock_destroy(&database->readers);
+    pthread_mutex_destroy(&database->ending);
     free(database->directory);
     free(database);
 }
@@ -353,9 +359,8 @@ static int commit(struct database *database, bool flush_meta)
     return rc;
 }
 
-static int end_transaction(struct database *database, bool flush_meta)
+static int end_alone(struct database *database, bool flush_meta)
 {
-    assert(database->txn);
     int rc = database->error;
     const bool written = rc == 0;
     if (written)
@@ -378,6 +383,15 @@ static int end_transaction(struct database *database, bool flush_meta)
     }
     note_map(database);
     return 0;
+}
+
+static int end_transaction(struct database *database, bool flush_meta)
+{
+    assert(database->txn);
+    pthread_mutex_lock(&database->ending);
+    const int r = end_alone(database, flush_meta);
+    pthread_mutex_unlock(&database->ending);
+    return r;
 }
 
 int database_commit(struct database *database)
@@ -411,24 +425,34 @@ static int begin_reading(struct database *database, MDB_txn **ret_txn)
     return rc;
 }
 
+/* What keeps LMDB from reading now and may not a moment later. True: it is worth another try. */
+static bool clear_the_way(struct database *database, int rc)
+{
+    if (rc == MDB_MAP_RESIZED) { /* another process, which has the store open for writing, made the map larger */
+        remap(database, 0);
+        return true;
+    }
+    if (rc != MDB_PANIC)
+        return false;
+    pthread_mutex_lock(&database->ending); /* until the writer has opened it again, or given up */
+    pthread_mutex_unlock(&database->ending);
+    return true;
+}
+
 int database_read_begin(struct database *database, struct database_read *ret_read)
 {
     MDB_txn *txn = NULL;
-    pthread_rwlock_rdlock(&database->readers);
-    int rc = begin_reading(database, &txn);
-    if (rc == MDB_MAP_RESIZED) {
-        /* Another process, which has the store open for writing, made the map larger. */
-        pthread_rwlock_unlock(&database->readers);
-        remap(database, 0);
+    int rc, tries = 0;
+    do {
         pthread_rwlock_rdlock(&database->readers);
         rc = begin_reading(database, &txn);
-    }
-    if (rc) {
+        if (rc == 0) {
+            *ret_read = (struct database_read){.database = database, .txn = txn};
+            return 0;
+        }
         pthread_rwlock_unlock(&database->readers);
-        return translate(rc);
-    }
-    *ret_read = (struct database_read){.database = database, .txn = txn};
-    return 0;
+    } while (tries++ < READ_TRIES && clear_the_way(database, rc));
+    return translate(rc);
 }
 
 void database_read_end(struct database_read *read)

@@ -177,6 +177,20 @@ def test_a_database_that_fails_is_waited_for_by_the_journal(site, way, effect):
     s.assert_kept()
 
 
+def test_no_read_is_refused_while_checkpoints_fail(site):
+    """LMDB refuses reads, too, between a write of its meta page that failed and its being opened again."""
+    s = site(*SMALL, provisioner=NEVER)
+    get = ("service.get", {"organizationId": s.tenant.id, "serviceId": s.create()["id"]})
+    s.spoil("syncwrite EIO 0 0 data.mdb\n")
+    s.wait_checkpoint_fails()
+    failures = s.rpc.call("stats")["checkpointFailures"]
+    while s.rpc.call("stats")["checkpointFailures"] < failures + 8:
+        for number in s.rpc.send_many([get] * 500):
+            s.rpc.wait(number)
+    s.spoil("")
+    s.assert_kept()
+
+
 @pytest.mark.parametrize("call, file", [("pwrite", "data.mdb"), ("writev", "data.mdb"), ("syncwrite", "data.mdb"),
                                         ("syncwrite", "journal"), ("pwrite", "journal")])
 def test_a_write_that_is_interrupted_is_made_again(site, call, file):
