@@ -109,6 +109,22 @@ static void on_tick(uv_timer_t *timer)
     (void)timer; /* it only lets the loop turn */
 }
 
+/* libFuzzer's alarm may interrupt it, and it goes on then by itself. */
+static void connect_to(int fd, const void *address, size_t address_size)
+{
+    struct pollfd connected = {.fd = fd, .events = POLLOUT};
+    int error = connect(fd, address, (socklen_t)address_size) == 0 ? 0 : errno;
+    socklen_t size = sizeof error;
+    if (error == EINTR) {
+        while (poll(&connected, 1, -1) < 0 && errno == EINTR)
+            ;
+        fuzz_require(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0, "no state of a socket");
+    }
+    if (error)
+        fprintf(stderr, "connect: %s\n", strerror(error));
+    fuzz_require(error == 0, "cannot connect");
+}
+
 void frontend_send(struct frontend *frontend, int fd, const void *address, size_t address_size, const void *data,
                    size_t size)
 {
@@ -116,9 +132,8 @@ void frontend_send(struct frontend *frontend, int fd, const void *address, size_
     static uv_timer_t tick;
     size_t sent = 0;
     bool told = false;
-    fuzz_require(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none) == 0 &&
-                     connect(fd, address, (socklen_t)address_size) == 0,
-                 "cannot connect");
+    fuzz_require(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none) == 0, "no socket");
+    connect_to(fd, address, address_size);
     uv_timer_init(&frontend->loop, &tick);
     uv_timer_start(&tick, on_tick, 1, 1);
     for (unsigned turns = 0; !is_over(fd) && turns < TURNS_MAX; turns += told) {
