@@ -404,6 +404,8 @@ int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
         store->sealed[store->sealed_count++] = store->batch;
         if (!store->active_since_ms)
             store->active_since_ms = clock_mono_ns() / 1000000;
+    } else {
+        undo(store, &store->batch); /* what it wrote came and went in it */
     }
     *ret_sequence = store->position.sequence;
     end_batch(store);
@@ -467,6 +469,7 @@ int store_settle(struct store *store, uint64_t *ret_sequence)
     drop_sealed(store, settled);
     if (r < 0)
         roll_back(store, &durable);
+    assert(store->sealed_count || !store->touched.count);
     *ret_sequence = durable.sequence;
     return r;
 }

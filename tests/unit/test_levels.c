@@ -190,6 +190,31 @@ static void live(struct world *w, uint64_t first)
     }
 }
 
+/* Nothing is written of such a batch, and the ones before and after it are undone and settled as ever. */
+static void test_what_comes_and_goes_within_a_batch_leaves_nothing(void **state)
+{
+    struct world *w = *state;
+    struct store_read read;
+    struct reeve_str value;
+    const struct store_key key = key_of(1), other = key_of(2);
+    open_store(w);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(store_begin(w->store), 0);
+        store_insert(w->store, TABLE_DUE, &key, "value", 5);
+        store_delete(w->store, TABLE_DUE, &key);
+        assert_int_equal(store_commit(w->store), 0);
+        assert_int_equal(store_begin(w->store), 0);
+        store_insert(w->store, TABLE_DUE, &other, "other", 5);
+        if (i == 1)
+            store_delete(w->store, TABLE_DUE, &key); /* which is not there */
+        store_abort(w->store);
+    }
+    assert_int_equal(store_read_begin(w->store, &read), 0);
+    assert_false(store_read_get(&read, TABLE_DUE, &key, &value));
+    assert_false(store_read_get(&read, TABLE_DUE, &other, &value));
+    store_read_end(&read);
+}
+
 static void test_the_store_is_what_the_model_is(void **state)
 {
     struct world *w = *state;
@@ -488,6 +513,7 @@ static void test_looking_at_a_store_in_use_finds_no_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STORY(test_what_comes_and_goes_within_a_batch_leaves_nothing),
         STORY(test_the_store_is_what_the_model_is),
         STORY(test_the_store_with_threads_is_what_the_model_is),
         STORY(test_looking_at_a_store_in_use_finds_no_damage),
