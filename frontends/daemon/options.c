@@ -153,6 +153,28 @@ static int take_number(struct daemon_options *options, const struct number_table
     return 0;
 }
 
+static bool is_known(const char *name)
+{
+    struct number_table tables[TABLES];
+    number_tables(tables);
+    for (size_t i = 0; i < TEXT_COUNT; i++) {
+        if (strcmp(texts[i].name, name) == 0)
+            return true;
+    }
+    for (size_t t = 0; t < TABLES; t++) {
+        for (unsigned i = 0; i < tables[t].count; i++) {
+            if (strcmp(tables[t].rows[i].name, name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static int refuse_unknown(const char *name, struct reeve_error *ret_error)
+{
+    return refuse_field(ret_error, name, "is not known; did you mean %s?", nearest(name));
+}
+
 /* `again`: whether a value that is there is replaced (flags) or stays (the file, read after them). */
 static int take(struct daemon_options *options, const char *name, const char *value, bool again,
                 struct reeve_error *ret_error)
@@ -179,7 +201,7 @@ static int take(struct daemon_options *options, const char *name, const char *va
             return take_number(options, &tables[t], i, value, ret_error);
         }
     }
-    return refuse_field(ret_error, name, "is not known; did you mean %s?", nearest(name));
+    return refuse_unknown(name, ret_error);
 }
 
 /* ---- The command line ---- */
@@ -208,7 +230,7 @@ static int take_argument(struct daemon_options *options, int *index, int argc, c
     if (equals)
         return take(options, name, equals + 1, true, ret_error);
     if (*index + 1 >= argc)
-        return refuse_field(ret_error, argument, "needs a value");
+        return is_known(name) ? refuse_field(ret_error, argument, "needs a value") : refuse_unknown(name, ret_error);
     return take(options, name, argv[++*index], true, ret_error);
 }
 

@@ -34,6 +34,7 @@ def test_sigterm_and_sigint_end_cleanly(daemon_factory):
 @pytest.mark.parametrize("arguments, words", [
     ([], ["data", "--dev"]),
     (["--data"], ["needs a value"]),
+    (["--dat"], ["dat", "is not known", "data"]),
     (["--dta", "x"], ["dta", "did you mean data"]),
     (["data"], ["not a flag"]),
     (["--data", "x", "--queue-capacity", "none"], ["queue-capacity", "from 1 to"]),
