@@ -153,16 +153,25 @@ static int take_number(struct daemon_options *options, const struct number_table
     return 0;
 }
 
-static bool is_known(const char *name)
+/* Where an option stands: its number among all of them, and its row in the texts (`table` is NULL) or in a table. */
+struct place {
+    size_t number;
+    const struct number_table *table;
+    size_t row;
+};
+
+static bool find_option(const struct number_table tables[TABLES], const char *name, struct place *ret_place)
 {
-    struct number_table tables[TABLES];
-    number_tables(tables);
-    for (size_t i = 0; i < TEXT_COUNT; i++) {
+    *ret_place = (struct place){0};
+    for (size_t i = 0; i < TEXT_COUNT; i++, ret_place->number++) {
+        ret_place->row = i;
         if (strcmp(texts[i].name, name) == 0)
             return true;
     }
     for (size_t t = 0; t < TABLES; t++) {
-        for (unsigned i = 0; i < tables[t].count; i++) {
+        ret_place->table = &tables[t];
+        for (unsigned i = 0; i < tables[t].count; i++, ret_place->number++) {
+            ret_place->row = i;
             if (strcmp(tables[t].rows[i].name, name) == 0)
                 return true;
         }
@@ -170,38 +179,25 @@ static bool is_known(const char *name)
     return false;
 }
 
-static int refuse_unknown(const char *name, struct reeve_error *ret_error)
-{
-    return refuse_field(ret_error, name, "is not known; did you mean %s?", nearest(name));
-}
-
-/* `again`: whether a value that is there is replaced (flags) or stays (the file, read after them). */
+/* `again`: whether a value that is there is replaced (flags) or stays (the file, read after them). NULL: the value is
+ * missing. */
 static int take(struct daemon_options *options, const char *name, const char *value, bool again,
                 struct reeve_error *ret_error)
 {
     struct number_table tables[TABLES];
+    struct place place;
     number_tables(tables);
-    size_t row = 0;
-    for (size_t i = 0; i < TEXT_COUNT; i++, row++) {
-        if (strcmp(texts[i].name, name) != 0)
-            continue;
-        if (options->given[row] && !again)
-            return 0;
-        const bool adds = texts[i].repeats && options->given[row];
-        options->given[row] = again;
-        return take_text(options, i, value, adds, ret_error);
-    }
-    for (size_t t = 0; t < TABLES; t++) {
-        for (unsigned i = 0; i < tables[t].count; i++, row++) {
-            if (strcmp(tables[t].rows[i].name, name) != 0)
-                continue;
-            if (options->given[row] && !again)
-                return 0;
-            options->given[row] = again;
-            return take_number(options, &tables[t], i, value, ret_error);
-        }
-    }
-    return refuse_unknown(name, ret_error);
+    if (!find_option(tables, name, &place))
+        return refuse_field(ret_error, name, "is not known; did you mean %s?", nearest(name));
+    if (!value)
+        return refuse_field(ret_error, name, "needs a value");
+    bool *given = &options->given[place.number];
+    if (*given && !again)
+        return 0;
+    const bool adds = !place.table && texts[place.row].repeats && *given;
+    *given = again;
+    return place.table ? take_number(options, place.table, (unsigned)place.row, value, ret_error)
+                       : take_text(options, place.row, value, adds, ret_error);
 }
 
 /* ---- The command line ---- */
@@ -229,9 +225,7 @@ static int take_argument(struct daemon_options *options, int *index, int argc, c
     name[size] = '\0';
     if (equals)
         return take(options, name, equals + 1, true, ret_error);
-    if (*index + 1 >= argc)
-        return is_known(name) ? refuse_field(ret_error, argument, "needs a value") : refuse_unknown(name, ret_error);
-    return take(options, name, argv[++*index], true, ret_error);
+    return take(options, name, *index + 1 < argc ? argv[++*index] : NULL, true, ret_error);
 }
 
 /* ---- The file ---- */
