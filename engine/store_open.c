@@ -16,14 +16,15 @@
 #include "error.h"
 #include "store_state.h"
 
-#define JOURNAL_SEGMENT_BYTES (UINT64_C(16) << 20)
-#define JOURNAL_MAX_BYTES (UINT64_C(256) << 20)
-#define TABLE_MAX_BYTES (UINT64_C(128) << 20)
-#define CHECKPOINT_MS 10000
-#define MAP_BYTES (UINT64_C(64) << 20)
 #define LOOK_AGAIN_MS 10000 /* at a store that changes meanwhile */
 #define CHANGE_HEAD_SIZE 8
 #define LOCK_PATIENCE_MS 1000 /* with what is left of an owner that was killed */
+
+/* For what who opens it leaves 0. */
+static const struct reeve_limits presets = {
+#define OPTION(c_name, flag, preset, min, max, unit, text) .c_name = preset,
+#include "options.def"
+};
 
 static int fail(struct reeve_error *ret_error, int error, const char *what, const char *path)
 {
@@ -140,7 +141,8 @@ static int open_journal(struct store *store, const struct store_options *options
     const struct journal_options journal = {
         .directory = store->directory,
         .store_id = record->store_id,
-        .segment_bytes = options->journal_segment_bytes ? options->journal_segment_bytes : JOURNAL_SEGMENT_BYTES,
+        .segment_bytes = options->journal_segment_bytes ? options->journal_segment_bytes
+                                                        : presets.journal_segment_bytes,
         .max_bytes = store->journal_max_bytes,
         .after = record->position,
         .segments_expected = record->closed ? 0 : record->segments,
@@ -293,9 +295,9 @@ static struct store *new_store(const struct store_options *options)
     store->lock_fd = -1;
     store->read_only = options->read_only;
     store->single_threaded = options->single_threaded || options->read_only;
-    store->table_max_bytes = options->table_max_bytes ? options->table_max_bytes : TABLE_MAX_BYTES;
-    store->journal_max_bytes = options->journal_max_bytes ? options->journal_max_bytes : JOURNAL_MAX_BYTES;
-    store->checkpoint_ms = options->checkpoint_ms ? options->checkpoint_ms : CHECKPOINT_MS;
+    store->table_max_bytes = options->table_max_bytes ? options->table_max_bytes : presets.table_max_bytes;
+    store->journal_max_bytes = options->journal_max_bytes ? options->journal_max_bytes : presets.journal_max_bytes;
+    store->checkpoint_ms = options->checkpoint_ms ? options->checkpoint_ms : presets.checkpoint_ms;
     store->on_settled = options->on_settled;
     store->on_settled_arg = options->arg;
     store->directory = strdup(options->directory);
@@ -335,7 +337,7 @@ int store_open(const struct store_options *options, struct store **ret_store, st
         return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
     const struct database_options database = {
         .directory = store->directory,
-        .map_initial_bytes = options->map_initial_bytes ? options->map_initial_bytes : MAP_BYTES,
+        .map_initial_bytes = options->map_initial_bytes ? options->map_initial_bytes : presets.map_initial_bytes,
         .map_max_bytes = options->map_max_bytes ? options->map_max_bytes : UINT64_MAX,
         .read_only = options->read_only,
     };
