@@ -172,11 +172,13 @@ static uint64_t pages_of_part(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
     const unsigned filled = eighths_filled(store);
-    const bool whole = store->copies > 0;
+    const bool is_copied = store->copies > 0;
     const bool hurried = filled >= 4 || store->hurried || store->closing;
     pthread_mutex_unlock(&store->lock);
-    if (whole || hurried)
-        return whole ? UINT64_MAX : PART_PAGES_HURRIED;
+    if (is_copied)
+        return UINT64_MAX;
+    if (hurried)
+        return PART_PAGES_HURRIED;
     return filled >= 3 && store->part_pages < PART_PAGES_PRESSED ? PART_PAGES_PRESSED : store->part_pages;
 }
 
@@ -271,7 +273,7 @@ int checkpoint_make(struct store *store)
         store->stats.checkpoint_puts += progress.puts;
         store->stats.checkpoint_ns += clock_mono_ns() - begun_ns;
         store->checkpoint_failure[0] = '\0';
-        store->hurried = eighths_filled(store) >= (store->hurried ? 3 : 5); /* a whole one is done sooner */
+        store->hurried = eighths_filled(store) >= (store->hurried ? 3 : 5); /* one that hurries is done sooner */
         finish(store, table);
         journal_release(store->journal, record.position.sequence);
         crash_point(CRASH_CHECKPOINT_RELEASED);

@@ -470,11 +470,12 @@ bool memtable_load(struct memtable *memtable, enum store_table table, const void
         return false;
     struct memtable_version *version = atomic_load_explicit(&node->newest, memory_order_relaxed);
     if (!version || version->size < value_size) {
+        struct memtable_version *larger = take(memtable, sizeof *larger + value_size);
+        if (!larger)
+            return false;
         if (version)
             memtable_reuse_version(memtable, version);
-        version = take(memtable, sizeof *version + value_size);
-        if (!version)
-            return false;
+        version = larger;
         version->previous = NULL;
         atomic_store_explicit(&node->newest, version, memory_order_relaxed);
     }
