@@ -395,15 +395,15 @@ demo-clickhouse:
 
 # Each scenario beside its floors and peers; peers that are not installed are skipped: `.ci/setup build bench`.
 bench: BENCH_FLAGS ?=
+BENCH_FAILED = { test $$? -ne 2 && echo 'Something failed, see above.'; } # 2: an option was refused
 bench: all $(BENCHES)
-	@$(OUT)/bench/bench $(BENCH_FLAGS) --json build/bench.json || { test $$? -ne 2 && echo 'Something failed, see above.'; }
+	@$(OUT)/bench/bench $(BENCH_FLAGS) --json build/bench.json || $(BENCH_FAILED)
 	@REEVE_BIN=$(abspath $(OUT)/reeve) HTTP_GET_JSON=build/bench-http-get.json bench/http-get.sh 3 2
 	@bench/report build/bench.html build/bench.json build/bench-http-get.json
 
 bench-full: all $(BENCHES)
 	@.ci/setup build bench || echo 'peers that are missing are skipped'
-	@$(OUT)/bench/bench --full --rounds 3 --seconds 3 --warm 1 $(BENCH_FLAGS) --json build/bench-full.json || \
-	    { test $$? -ne 2 && echo 'Something failed, see above.'; }
+	@$(OUT)/bench/bench --full --rounds 3 --seconds 3 --warm 1 $(BENCH_FLAGS) --json build/bench-full.json || $(BENCH_FAILED)
 	@REEVE_BIN=$(abspath $(OUT)/reeve) HTTP_GET_JSON=build/bench-http-get.json bench/http-get.sh 5 10
 	@$(OUT)/bench/http-slow
 	@bench/report build/bench-full.html build/bench-full.json build/bench-http-get.json

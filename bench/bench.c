@@ -76,7 +76,7 @@ static void choose_subjects(const struct settings *settings, struct cell *cell)
 {
     for (unsigned i = 0; i < SUBJECTS_MAX && cell->scenario->subjects[i]; i++) {
         const struct subject *subject = bench_subject(cell->scenario->subjects[i]);
-        if (settings_name(settings->subjects, subject->name) && cell->outstanding <= subject->outstanding_max &&
+        if (settings_lists(settings->subjects, subject->name) && cell->outstanding <= subject->outstanding_max &&
             !(subject->missing && subject->missing()))
             cell->subjects[cell->count++].subject = subject;
     }
@@ -109,8 +109,8 @@ static int run_cell(const struct settings *settings, const struct scenario *scen
 static bool takes_part(const struct settings *settings, const struct scenario *scenario)
 {
     for (unsigned i = 0; i < SUBJECTS_MAX && scenario->subjects[i]; i++) {
-        if (settings_name(settings->subjects, scenario->subjects[i]))
-            return settings_name(settings->scenarios, scenario->name);
+        if (settings_lists(settings->subjects, scenario->subjects[i]))
+            return settings_lists(settings->scenarios, scenario->name);
     }
     return false;
 }
@@ -137,7 +137,7 @@ static void tell_subjects(const struct settings *settings, const struct told *to
     for (unsigned i = 0; i < bench_subjects_count; i++) {
         const struct subject *subject = &bench_subjects[i];
         const char *why = subject->missing ? subject->missing() : NULL;
-        if (!settings_name(settings->subjects, subject->name) || !subject->about)
+        if (!settings_lists(settings->subjects, subject->name) || !subject->about)
             continue;
         if (why) {
             printf("\n%s: skipped, %s\n", subject->name, why);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool settings_name(const char *list, const char *word)
+bool settings_lists(const char *list, const char *word)
 {
     const size_t size = strlen(word);
     for (const char *at = list; at && (at = strstr(at, word)); at += size) {

@@ -18,7 +18,7 @@ struct settings {
 
 /* 0; 1: --help was asked for, and is told; -1: a refusal is. */
 int settings_take(struct settings *ret_settings, int argc, char **argv);
-/* Is a word in a list with commas? Each is in none. */
-bool settings_name(const char *list, const char *word);
+/* Is the word in a list with commas? Without a list, each is. */
+bool settings_lists(const char *list, const char *word);
 
 #endif
