@@ -137,6 +137,12 @@ static void on_room(uv_handle_t *handle, size_t size, uv_buf_t *ret_buffer)
                               (unsigned)(open ? DOOR_BUFFER_BYTES : DOOR_HELD_BYTES - pump->kept_size));
 }
 
+static void wake(struct door_connection *connection)
+{
+    connection->wakes = true;
+    service_wake(connection->service);
+}
+
 /* Before there is a server, the first bytes are kept, and are what wakes it. */
 static void keep_first(struct pump *pump, const char *data, ssize_t size)
 {
@@ -147,7 +153,7 @@ static void keep_first(struct pump *pump, const char *data, ssize_t size)
     } else if (size < 0) {
         close_connection(connection);
     } else if (size > 0 && keep(pump, data, (size_t)size)) {
-        service_moved(connection->service, true);
+        wake(connection);
         if (pump->kept_size == DOOR_HELD_BYTES)
             uv_read_stop((uv_stream_t *)pump->from);
     }
@@ -167,7 +173,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
     } else if (size < 0) {
         close_connection(connection);
     } else if (size > 0) {
-        service_moved(connection->service, false);
+        service_moved(connection->service);
         pass_on(pump, buffer->base, (size_t)size);
     }
 }
@@ -279,11 +285,6 @@ static bool is_allowed(const struct door_service *service, const uv_tcp_t *clien
     return false;
 }
 
-static bool is_up(enum reeve_service_state state)
-{
-    return state == REEVE_SERVICE_STATE_RUNNING || state == REEVE_SERVICE_STATE_DEGRADED;
-}
-
 /* Will it be up without anybody's command, but perhaps with a byte's? */
 static bool is_coming(enum reeve_service_state state)
 {
@@ -300,16 +301,17 @@ static void admit(struct door_connection *connection)
         door->stats.denied++;
         close_connection(connection);
     } else if (door->stats.connections > door->limits.connections_max ||
-               (!is_up(service->state) && !is_coming(service->state)) || service->held_count >= door->limits.held_max) {
+               (!service_is_up(service) && !is_coming(service->state)) ||
+               service->held_count >= door->limits.held_max) {
         door->stats.refused++;
         close_connection(connection);
-    } else if (is_up(service->state)) {
+    } else if (service_is_up(service)) {
         connect_server(connection);
     } else {
         hold(connection, 0);
         pump_start(&connection->in);
         if (strcmp(connection->port->protocol, "mysql") == 0)
-            service_moved(service, true); /* there the server speaks first */
+            wake(connection); /* there the server speaks first */
     }
 }
 
@@ -353,7 +355,7 @@ void door_go_on(struct door_service *service)
     for (struct link *link = service->held.next; link != &service->held; link = next) {
         struct door_connection *connection = link_owner(link, struct door_connection, link);
         next = link->next;
-        if (is_up(service->state))
+        if (service_is_up(service))
             connect_server(connection);
         else if (!is_coming(service->state))
             close_connection(connection);
@@ -369,10 +371,10 @@ void door_tick(struct door_service *service, uint64_t now_ms)
         if (connection->deadline_ms <= now_ms) {
             service->door->stats.expired++;
             close_connection(connection);
-        } else if (is_up(service->state) && connection->retry_ms <= now_ms) {
+        } else if (service_is_up(service) && connection->retry_ms <= now_ms) {
             connect_server(connection);
-        } else if (service->state == REEVE_SERVICE_STATE_IDLE && connection->in.kept_size > 0) {
-            service_moved(service, true); /* the engine had no room for the first call */
+        } else if (service->state == REEVE_SERVICE_STATE_IDLE && connection->wakes) {
+            service_wake(service); /* the engine had no room for the first call, or it fell asleep just then */
         }
     }
 }

@@ -100,6 +100,7 @@ static bool on_record(void *arg, const void *record)
     struct door_service *service = arg;
     const struct reeve_service *now = record;
     service->state = now->state;
+    service->generation = now->generation;
     take_networks(service, &now->ip_access_list);
     return false;
 }
@@ -126,16 +127,22 @@ static void forget(struct door_service *service)
 
 /* ---- Activity ---- */
 
+bool service_is_up(const struct door_service *service)
+{
+    return service->state == REEVE_SERVICE_STATE_RUNNING || service->state == REEVE_SERVICE_STATE_DEGRADED;
+}
+
 static void on_told(struct reeve_request *request, const struct reeve_result *result)
 {
     struct door_service *service = request->data;
-    (void)result; /* refused: the state has changed, and an event tells it */
     service->telling = false;
     if (service->gone)
         service_free(service);
+    else if (result->error.code == REEVE_ERROR_STALE_GENERATION)
+        service_moved(service); /* told again by and by, where it is up then; else an event tells what it is now */
 }
 
-static void tell_activity(struct door_service *service)
+static void tell_activity(struct door_service *service, uint64_t if_generation)
 {
     struct door *door = service->door;
     link_remove(&service->in_moved);
@@ -145,23 +152,39 @@ static void tell_activity(struct door_service *service)
         .command = REEVE_COMMAND_SERVICE_ACTIVITY, .actor = reeve_str("door"), .on_done = on_told, .data = service};
     service->activity.params.service = (struct reeve_service_params){.organization_id = service->organization_id,
                                                                      .service_id = service->id};
+    service->activity.meta.if_generation = if_generation;
     service->telling = reeve_submit(door->client, &service->activity) == 0;
     if (service->telling)
         service->told_ms = uv_now(door->loop);
 }
 
-void service_moved(struct door_service *service, bool wake)
+/* What moved before it fell asleep does not wake it: it is told of the record that is known to be up, or not at all. */
+static void tell_moved(struct door_service *service)
+{
+    if (service_is_up(service))
+        tell_activity(service, service->generation);
+    else
+        link_remove(&service->in_moved);
+}
+
+void service_moved(struct door_service *service)
 {
     struct door *door = service->door;
-    if (wake && service->state == REEVE_SERVICE_STATE_IDLE) {
-        if (!service->telling)
-            door->stats.wakes++;
-        tell_activity(service);
-    } else if (uv_now(door->loop) - service->told_ms >= door->limits.activity_ms) {
-        tell_activity(service);
-    } else if (!link_used(&service->in_moved)) {
+    if (uv_now(door->loop) - service->told_ms >= door->limits.activity_ms)
+        tell_moved(service);
+    else if (!link_used(&service->in_moved))
         link_append(&door->moved, &service->in_moved);
+}
+
+void service_wake(struct door_service *service)
+{
+    if (service->state != REEVE_SERVICE_STATE_IDLE) { /* it is on its way already */
+        service_moved(service);
+        return;
     }
+    if (!service->telling)
+        service->door->stats.wakes++;
+    tell_activity(service, 0);
 }
 
 /* ---- What the engine tells ---- */
@@ -203,7 +226,7 @@ static void on_tick(uv_timer_t *timer)
         struct door_service *service = link_owner(link, struct door_service, in_moved);
         next = link->next;
         if (now_ms - service->told_ms >= door->limits.activity_ms)
-            tell_activity(service);
+            tell_moved(service);
     }
     for (struct link *link = door->all.next; link != &door->all; link = link->next) {
         struct door_service *service = link_owner(link, struct door_service, in_all);

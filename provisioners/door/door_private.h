@@ -54,6 +54,7 @@ struct door_service {
     struct link in_all, in_moved;
     struct reeve_uuid id, organization_id;
     enum reeve_service_state state;
+    uint64_t generation; /* of the record that says so */
     struct network *networks;
     size_t networks_count;
     struct door_port ports[REEVE_ENDPOINTS_MAX];
@@ -91,6 +92,7 @@ struct door_connection {
     enum connection_phase phase;
     const struct door_port *port;
     uint64_t deadline_ms, retry_ms;
+    bool wakes; /* it is reason enough to wake its service */
     uv_tcp_t client, server;
     bool server_open; /* the handle was made */
     unsigned handles;
@@ -103,8 +105,11 @@ struct door_connection {
 __attribute__((format(printf, 3, 4))) void door_log(struct door *door, enum reeve_log_level level, const char *format,
                                                     ...);
 void door_handle_closed(struct door *door);
-/* Bytes of the service have moved, or are to be: wakes it where it is idle. */
-void service_moved(struct door_service *service, bool wake);
+/* Bytes of the service have moved. */
+void service_moved(struct door_service *service);
+/* Bytes wait for it: it wakes where it is idle. */
+void service_wake(struct door_service *service);
+bool service_is_up(const struct door_service *service);
 /* Take over what the engine says of it. False: it is gone. */
 bool service_refresh(struct door_service *service);
 void service_free(struct door_service *service);

@@ -48,7 +48,8 @@ struct watched {
     struct health *health;
     struct link link;
     struct reeve_uuid id, organization_id;
-    bool busy; /* an operation is under way */
+    uint64_t generation; /* of the record that says that it runs */
+    bool busy;           /* an operation is under way */
     struct ending *ending;
     int pid;    /* of the process that was named; 0: none */
     bool ended; /* it has ended */
@@ -57,6 +58,7 @@ struct watched {
     uint64_t unhealthy;
     json_int_t activity; /* counter that the program told; -1: not yet */
     struct reeve_request lost_request, activity_request;
+    bool untold;                /* its record had changed when its activity was told: told again */
     bool losing, telling, gone; /* the requests are with the engine; not watched any more, but for them */
     char message[512];
 };
@@ -250,12 +252,14 @@ static void judge_process(struct watched *watched)
 static void on_told(struct reeve_request *request, const struct reeve_result *result)
 {
     struct watched *watched = request->data;
-    (void)result;
     watched->telling = false;
     if (watched->gone)
         unwatch(watched);
+    else
+        watched->untold = result->error.code == REEVE_ERROR_STALE_GENERATION;
 }
 
+/* What was seen while the service ran must not wake it when it sleeps. */
 static void tell_activity(struct watched *watched)
 {
     struct health *health = watched->health;
@@ -265,6 +269,8 @@ static void tell_activity(struct watched *watched)
         .command = REEVE_COMMAND_SERVICE_ACTIVITY, .actor = reeve_str("health"), .on_done = on_told, .data = watched};
     watched->activity_request.params.service = (struct reeve_service_params){
         .organization_id = watched->organization_id, .service_id = watched->id};
+    watched->activity_request.meta.if_generation = watched->generation;
+    watched->untold = false;
     watched->telling = reeve_submit(health->client, &watched->activity_request) == 0;
 }
 
@@ -384,6 +390,8 @@ static void on_tick(uv_timer_t *timer)
         struct watched *watched = link_owner(link, struct watched, link);
         next = link->next;
         judge_process(watched); /* the engine may have had no room for it */
+        if (watched->untold)
+            tell_activity(watched);
         if (watched->next_ms <= now_ms && !watched->busy && !watched->look && health->settings.can_look &&
             health->looks_count < health->settings.limits->health_at_once) {
             look(watched);
@@ -446,6 +454,7 @@ static bool on_service(void *arg, const void *record)
     watched = watch(health, service);
     if (!watched)
         return true; /* the next event brings it again */
+    watched->generation = service->generation;
     watched->busy = service->operation.kind != REEVE_OPERATION_KIND_UNSET;
     if (!watched->busy) {
         find_process(watched);

@@ -234,6 +234,19 @@ def test_bytes_keep_a_service_from_idling(quiet):
     quiet.rpc.call("event.unwatch", watch=watch)
 
 
+def test_bytes_that_moved_before_it_fell_asleep_do_not_wake_it(daemon_factory, tmp_path):
+    quiet = House(daemon_factory, "--door-activity-ms", "3600000", clock=Clock(tmp_path / "clock"))
+    service, other = quiet.service(), quiet.service("other", idleTimeoutMinutes=1000)
+    assert ask(service) == ask(other) == b"hello"  # the way out is told an hour after the way in
+    quiet.clock.put_forward_for(quiet.tenant, 1800)
+    assert quiet.tenant.wait_state(service, "idle")
+    before = quiet.tenant.get(other)["idleAt"]
+    quiet.clock.put_forward_for(quiet.tenant, 3 * 3600)
+    quiet.rpc.wait_stats(lambda stats: quiet.tenant.get(other)["idleAt"] > before)
+    types = [event["type"] for event in quiet.rpc.call("event.list", serviceId=service["id"])["items"]]
+    assert "service_idle" in types and "service_awake" not in types
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["--door", "127.0.0.1:100"], "door: must be ADDRESS:FIRST-LAST"),
     (["--door", "127.0.0.1:300-200"], "door: must be ADDRESS:FIRST-LAST"),

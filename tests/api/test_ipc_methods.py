@@ -84,7 +84,9 @@ def test_service_lives_its_life(rpc, tenant):
     assert rpc.call("service.set_password", **names)["password"]
     digest = hashlib.sha256(b"secret").hexdigest()
     assert rpc.call("service.set_password", **names, newPasswordHash=digest) == {}
-    assert rpc.call("service.activity", **names)["id"] == service["id"]
+    told = rpc.call("service.activity", **names)
+    assert told["id"] == service["id"] and rpc.call("service.activity", **names, ifGeneration=told["generation"])["id"] == service["id"]
+    assert refused(rpc, "service.activity", {**names, "ifGeneration": told["generation"] - 1}).code == "STALE_GENERATION"
     assert rpc.call("service.stop", **names)["state"] == "stopping"
     tenant.wait_state(service, "stopped")
     assert rpc.call("service.start", **names)["state"] == "starting"

@@ -26,14 +26,18 @@ class Clock:
         part.write_text(f"+{seconds}s\n")
         part.rename(self.path)
 
+    def put_forward_for(self, tenant, seconds):
+        """The engine looks at the clock when it has something to do."""
+        self.put_forward(seconds)
+        tenant.rpc.call("organization.create", name="later")
+
     def pass_until(self, tenant, service, holds):
         """Let its time pass until that holds for its record. What moved before may be told behind the jump."""
         def look(_):
             record = tenant.get(service)
             if record["state"] == "running":
                 self.hours += 1
-                self.put_forward(self.hours * 3600)
-                tenant.rpc.call("organization.create", name="later")  # the engine looks at the clock when it has something to do
+                self.put_forward_for(tenant, self.hours * 3600)
             return holds(record)
 
         tenant.rpc.wait_stats(look)

@@ -364,6 +364,24 @@ static void test_activity_keeps_a_service_from_idling(void **state)
     assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_IDLE);
 }
 
+static void test_activity_of_before_does_not_wake(void **state)
+{
+    struct fixture *f = *state;
+    const struct reeve_uuid id = fixture_running(f);
+    struct reeve_service service;
+    assert_true(fixture_load_service(f, &id, &service));
+    struct reeve_request request = {.command = REEVE_COMMAND_SERVICE_ACTIVITY};
+    request.params.service = (struct reeve_service_params){.organization_id = f->organization_id, .service_id = id};
+    request.meta.if_generation = service.generation;
+    assert_int_equal(fixture_submit(f, &request), 0);
+    fixture_advance(f, 16 * MINUTE_MS);
+    assert_int_equal(fixture_submit(f, &request), REEVE_ERROR_STALE_GENERATION);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_IDLE);
+    request.meta.if_generation = 0;
+    assert_int_equal(fixture_submit(f, &request), 0);
+    assert_int_equal(state_of(f, &id), REEVE_SERVICE_STATE_AWAKING);
+}
+
 static void test_lost_health_starts_again(void **state)
 {
     struct fixture *f = *state;
@@ -756,6 +774,7 @@ int main(void)
         STORY(test_a_change_while_stopped_is_carried_by_the_next_start),
         STORY(test_idle_and_awake),
         STORY(test_activity_keeps_a_service_from_idling),
+        STORY(test_activity_of_before_does_not_wake),
         STORY(test_lost_health_starts_again),
         STORY(test_a_service_that_is_lost_again_and_again_is_started_after_growing_pauses),
         STORY(test_a_pause_before_a_restart_ends_with_a_stop_and_survives_the_engine),
