@@ -237,8 +237,10 @@ void codec_encode_stored(const struct record_type *type, const void *record, str
 int codec_decode_stored(const struct record_type *type, const void *data, size_t size, struct arena *arena,
                         void *ret_record)
 {
-    struct unpack unpack = {data, (const uint8_t *)data + size};
     uint64_t count, version;
+    if (size == 0)
+        return -REEVE_ERROR_STORE_DAMAGED;
+    struct unpack unpack = {data, (const uint8_t *)data + size};
     if (!unpack_array(&unpack, &count) || count == 0 || !unpack_u64(&unpack, &version))
         return -REEVE_ERROR_STORE_DAMAGED;
     if (version > type->version)

@@ -51,7 +51,8 @@ void json_put_string(struct buffer *out, const char *data, size_t size)
         put_escaped(out, (unsigned char)data[i]);
         start = i + 1;
     }
-    buffer_append(out, data + start, size - start);
+    if (start < size)
+        buffer_append(out, data + start, size - start);
     buffer_append(out, "\"", 1);
 }
 

@@ -269,9 +269,11 @@ static int take_apart(struct ipc_client *client, const char *data, size_t size, 
 /* The next message that has arrived, as bytes that stay until more is read. Returns 1, 0 where there is none. */
 static int next_arrived(struct ipc_client *client, const char **ret_data, size_t *ret_size)
 {
-    const char *data = client->in.data + client->in_start;
     const size_t size = client->in.size - client->in_start;
-    const enum scan_status status = size ? scan_step(&client->scan, data, size) : SCAN_MORE;
+    if (size == 0)
+        return 0;
+    const char *data = client->in.data + client->in_start;
+    const enum scan_status status = scan_step(&client->scan, data, size);
     if (status == SCAN_MORE)
         return 0;
     if (status != SCAN_COMPLETE)

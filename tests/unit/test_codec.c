@@ -103,8 +103,10 @@ static void test_damaged_records_are_refused_and_never_read_past_their_end(void 
     arena_init(&arena, 65536);
     srand(11);
     const struct record_type *type = &record_type_service;
+    struct reeve_service back;
+    assert_int_equal(codec_decode_stored(type, NULL, 0, &arena, &back), -REEVE_ERROR_STORE_DAMAGED);
     for (int round = 0; round < 3000; round++) {
-        struct reeve_service service = {0}, back;
+        struct reeve_service service = {0};
         struct buffer bytes = {0};
         fill(type, &service, &arena, 60);
         codec_encode_stored(type, &service, &bytes);

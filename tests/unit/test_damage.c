@@ -252,6 +252,9 @@ static void test_a_kept_answer_that_is_damaged_is_not_given(void **state)
     bad.answer = reeve_str("x");
     put_record(f, TABLE_IDEMPOTENCY, key, &record_type_idempotency, &bad);
     assert_int_equal(try_batch(f, &request), -REEVE_ERROR_STORE_DAMAGED);
+    bad.answer = (struct reeve_str){0};
+    put_record(f, TABLE_IDEMPOTENCY, key, &record_type_idempotency, &bad);
+    assert_int_equal(try_batch(f, &request), -REEVE_ERROR_STORE_DAMAGED);
     bad = kept;
     char sealed[256];
     assert_true(kept.sealed.size < sizeof sealed);
