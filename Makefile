@@ -49,7 +49,7 @@ FLAGS    := -std=c11 $(WARNINGS) -fPIC -fvisibility=hidden -fstack-protector-str
             -fno-omit-frame-pointer $(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
 LDFLAGS  += -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--as-needed
 ifneq ($(FUZZ),)
-FLAGS    += -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -w
+FLAGS    += -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 LDFLAGS  += -fsanitize=address,undefined
 else ifneq ($(SANITIZE),)
 FLAGS    += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
@@ -180,7 +180,7 @@ $(OUT)/libreeve.a: $(ENGINE_OBJECTS) $(BUILD)/objects
 
 $(OUT)/$(SONAME): $(ENGINE_OBJECTS) $(BUILD)/objects
 	$(call say,LINK,$@)
-	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--no-undefined $(LDFLAGS) -o $@ $(filter %.o,$^) $(ENGINE_LIBS)
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) $(if $(SANITIZE),,-Wl,--no-undefined) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ENGINE_LIBS)
 
 $(OUT)/libreeve.so: $(OUT)/$(SONAME)
 	@ln -sf $(SONAME) $@

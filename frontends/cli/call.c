@@ -8,7 +8,7 @@
 void cli_print_error(const struct cli *cli, const struct reeve_error *error)
 {
     const char *red = cli->colour ? "\033[31m" : "", *off = cli->colour ? "\033[0m" : "";
-    fprintf(stderr, "reeve: %s%s%s: %s%s%s\n", red, reeve_error_name(error->code), off, error->field,
+    fprintf(stderr, "reeve: %s%s%s: %s%s%s\n", red, reeve_error_name((int)error->code), off, error->field,
             error->field[0] ? ": " : "", error->message);
 }
 

@@ -520,7 +520,7 @@ int health_open(const struct health_settings *settings, struct health **ret_heal
     int r = health ? reeve_client_open(settings->engine, settings->loop, &health->client) : -REEVE_ERROR_NO_MEMORY;
     if (r < 0) {
         *ret_error = (struct reeve_error){.code = (enum reeve_error_code) - r, .field = "health"};
-        snprintf(ret_error->message, sizeof ret_error->message, "%s", reeve_error_text((enum reeve_error_code) - r));
+        snprintf(ret_error->message, sizeof ret_error->message, "%s", reeve_error_text(r));
         free(health);
         *ret_health = NULL;
         return r;
