@@ -21,8 +21,15 @@ const char *backup_check(const struct reeve_backup *backup)
     const bool wants = backup->state == REEVE_BACKUP_STATE_IN_PROGRESS || backup->state == REEVE_BACKUP_STATE_DELETING;
     if (busy != wants)
         return wants ? "an operation must be under way in this state" : "no operation may be under way in this state";
-    if (busy && (backup->operation.queued != 0) == (backup->operation.retry_at_ms != 0))
-        return "an operation is either in the queue or waits for its next attempt";
+    const char *problem = operation_check(&backup->operation);
+    if (problem)
+        return problem;
+    if (busy &&
+        backup->operation.kind != (backup->state == REEVE_BACKUP_STATE_DELETING ? REEVE_OPERATION_KIND_DELETE_BACKUP
+                                                                                : REEVE_OPERATION_KIND_BACKUP))
+        return "the operation under way is not that of its state";
+    if (backup->generation == 0 || backup->generation == UINT64_MAX)
+        return "changes are counted from 1, and there were never so many";
     if ((backup->finished_ms != 0) != (backup->state != REEVE_BACKUP_STATE_IN_PROGRESS))
         return "only a finished backup has the time it finished";
     if (!wants && backup->expires_ms == 0)

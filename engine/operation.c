@@ -45,6 +45,17 @@ void operation_drop(struct core *core, struct reeve_operation *operation)
     *operation = (struct reeve_operation){0};
 }
 
+const char *operation_check(const struct reeve_operation *operation)
+{
+    if (!operation_exists(operation))
+        return NULL;
+    if ((operation->queued != 0) == (operation->retry_at_ms != 0))
+        return "an operation is either in the queue or waits for its next attempt";
+    if (operation->attempt == 0)
+        return "attempts are counted from 1";
+    return NULL;
+}
+
 void operation_begin(struct core *core, struct reeve_operation *operation, enum reeve_operation_kind kind,
                      uint64_t pause_ms)
 {

@@ -11,6 +11,8 @@ struct operation_owner {
     struct reeve_uuid organization_id, service_id, backup_id;
 };
 
+/* What is wrong with one that was stored; NULL: nothing, or there is none. */
+const char *operation_check(const struct reeve_operation *operation);
 /* A new operation in place of any other: the one before is cancelled. Its first attempt waits for pause_ms. */
 void operation_begin(struct core *core, struct reeve_operation *operation, enum reeve_operation_kind kind,
                      uint64_t pause_ms);

@@ -57,10 +57,13 @@ const char *service_check(const struct reeve_service *service)
     case CLASS_IDLE:
         break;
     }
-    if (busy && (operation->queued != 0) == (operation->retry_at_ms != 0))
-        return "an operation is either in the queue or waits for its next attempt";
-    if (busy && operation->attempt == 0)
-        return "attempts are counted from 1";
+    const char *problem = operation_check(operation);
+    if (problem)
+        return problem;
+    if (operation->kind == REEVE_OPERATION_KIND_BACKUP || operation->kind == REEVE_OPERATION_KIND_DELETE_BACKUP)
+        return "the operation is of a backup";
+    if (operation->desired > service->desired)
+        return "an operation is for more than was asked for";
     if (service->state != REEVE_SERVICE_STATE_RUNNING && !reeve_uuid_is_nil(&service->current_backup))
         return "backups run only while the service is running";
     if (service->state != REEVE_SERVICE_STATE_RUNNING && service->idle_at_ms)
@@ -71,6 +74,8 @@ const char *service_check(const struct reeve_service *service)
         return "more was applied than was asked for";
     if (service->generation == 0 || service->created_ms == 0)
         return "generation and time of creation are required";
+    if (service->generation == UINT64_MAX || service->desired == UINT64_MAX)
+        return "changes are counted, and there were never so many";
     if (service->state == REEVE_SERVICE_STATE_NONE || service->state == REEVE_SERVICE_STATE_GONE)
         return "what is stored is in a state";
     struct reeve_error error;

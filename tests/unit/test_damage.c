@@ -139,6 +139,11 @@ static void test_a_service_that_breaks_its_rules_is_refused(void **state)
     BAD_SERVICE("must be under way", service.state = REEVE_SERVICE_STATE_STARTING);
     BAD_SERVICE("either in the queue", service.operation.kind = REEVE_OPERATION_KIND_CONFIGURE);
     BAD_SERVICE("from 1", service.operation.kind = REEVE_OPERATION_KIND_CONFIGURE; service.operation.queued = 1);
+    BAD_SERVICE("than was asked for", service.operation.kind = REEVE_OPERATION_KIND_CONFIGURE;
+                service.operation.attempt = 1; service.operation.queued = 1;
+                service.operation.desired = service.desired + 1);
+    BAD_SERVICE("of a backup", service.operation.kind = REEVE_OPERATION_KIND_BACKUP; service.operation.attempt = 1;
+                service.operation.queued = 1);
     BAD_SERVICE("no operation may", service.operation.attempt = 1;
                 service.operation.kind = REEVE_OPERATION_KIND_CONFIGURE; service.operation.queued = 1;
                 service.state = REEVE_SERVICE_STATE_STOPPED);
@@ -147,6 +152,8 @@ static void test_a_service_that_breaks_its_rules_is_refused(void **state)
     BAD_SERVICE("has a reason", service.state = REEVE_SERVICE_STATE_FAILED; service.idle_at_ms = 0);
     BAD_SERVICE("more was applied", service.applied = service.desired + 1);
     BAD_SERVICE("generation", service.generation = 0);
+    BAD_SERVICE("counted", service.generation = UINT64_MAX);
+    BAD_SERVICE("counted", service.desired = UINT64_MAX);
     BAD_SERVICE("creation", service.created_ms = 0);
     BAD_SERVICE("time that is none", service.backup_configuration.start_time = reeve_str("2"));
     BAD_SERVICE("time that is none", service.backup_configuration.start_time = reeve_str(start);
@@ -190,6 +197,11 @@ static void test_a_backup_that_breaks_its_rules_is_refused(void **state)
     BAD_BACKUP("no operation may", backup.operation.kind = REEVE_OPERATION_KIND_BACKUP);
     BAD_BACKUP("either in the queue", backup.state = REEVE_BACKUP_STATE_DELETING;
                backup.operation.kind = REEVE_OPERATION_KIND_DELETE_BACKUP);
+    BAD_BACKUP("from 1", backup.state = REEVE_BACKUP_STATE_DELETING; backup.operation.queued = 1;
+               backup.operation.kind = REEVE_OPERATION_KIND_DELETE_BACKUP);
+    BAD_BACKUP("of its state", backup.state = REEVE_BACKUP_STATE_DELETING; backup.operation.queued = 1;
+               backup.operation.attempt = 1; backup.operation.kind = REEVE_OPERATION_KIND_BACKUP);
+    BAD_BACKUP("counted", backup.generation = UINT64_MAX);
     BAD_BACKUP("time it finished", backup.finished_ms = 0);
     BAD_BACKUP("end of its retention", backup.expires_ms = 0);
     put_record(f, TABLE_BACKUPS, key, &record_type_backup, &good);
