@@ -30,7 +30,7 @@ static void on_event(struct reeve_watch *watch, const struct reeve_event *event)
 static void on_service(struct reeve_request *done, const struct reeve_result *result)
 {
     (void)done; /* durable by now, or refused */
-    printf("create: %s %s\n", reeve_error_name(result->error.code), result->error.message);
+    printf("create: %s %s\n", reeve_error_name((int)result->error.code), result->error.message);
 }
 
 static void on_organization(struct reeve_request *done, const struct reeve_result *result)

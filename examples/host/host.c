@@ -93,7 +93,7 @@ static void finish(int code)
 static void on_done(struct reeve_request *done, const struct reeve_result *result)
 {
     if (result->error.code) {
-        fprintf(stderr, "%s: %s %s\n", reeve_command_name(done->command), reeve_error_name(result->error.code),
+        fprintf(stderr, "%s: %s %s\n", reeve_command_name(done->command), reeve_error_name((int)result->error.code),
                 result->error.message);
         finish(1);
         return;
