@@ -219,15 +219,18 @@ $(OUT)/states: $(call object,$(STATES_SOURCES)) $(OUT)/libreeve.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(ENGINE_LIBS)
 
-$(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BUILD)/tests/fuzz/frontend.o \
-               $(BUILD)/tests/fuzz/repeat.o $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+# What all of them have in common.
+FUZZ_LIB := $(addprefix $(BUILD)/tests/fuzz/,common.o frontend.o asks.o)
+
+$(OUT)/targets/%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/tests/fuzz/repeat.o \
+               $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
 
 # The same targets without libFuzzer, for the inputs in tests/fuzz/corpus.
-$(OUT)/corpora/%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/common.o $(BUILD)/tests/fuzz/frontend.o \
-              $(BUILD)/tests/fuzz/corpus.o $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+$(OUT)/corpora/%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIB) $(BUILD)/tests/fuzz/corpus.o \
+              $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
