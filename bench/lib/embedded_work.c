@@ -203,10 +203,15 @@ static void on_start_stop_event(struct slot *slot, const struct reeve_event *eve
     host_unit_done(slot);
 }
 
+/* Where nothing is to be done, no event comes, and the slot would wait for ever. */
 static void on_start_stop_answer(struct slot *slot, const struct reeve_result *result)
 {
+    const struct reeve_service *service = &result->answer.service;
     if (slot->host->result->record_bytes == 0)
-        slot->host->result->record_bytes = stored_size(&record_type_service, &result->answer.service);
+        slot->host->result->record_bytes = stored_size(&record_type_service, service);
+    if (service->state != REEVE_SERVICE_STATE_STARTING && service->state != REEVE_SERVICE_STATE_STOPPING)
+        host_fail(slot->host, &(struct reeve_error){.code = REEVE_ERROR_CONFLICT,
+                                                    .message = "a service was neither running nor stopped"});
 }
 
 static bool is_found(void *arg, const void *record)

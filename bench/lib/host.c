@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIPELINE 4096 /* creates under way while a store is filled */
+#define PIPELINE 4096     /* creates under way while a store is filled */
+#define IDLE_MINUTES 1000 /* no service falls idle while anything is measured; still before its next backup is due */
 
 struct reeve_limits bench_limits(void)
 {
@@ -163,6 +164,7 @@ void host_create(struct host *host, struct reeve_request *request)
         .provider = reeve_str("aws"),
         .region = reeve_str("us-east-1"),
         .tier = REEVE_TIER_PRODUCTION,
+        .idle_timeout_minutes = IDLE_MINUTES,
     };
 }
 
