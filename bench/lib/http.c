@@ -261,7 +261,7 @@ static struct ipc_client *open_ipc(const char *directory)
     snprintf(path, sizeof path, "%s/reeve.sock", directory);
     if (ipc_client_connect(path, &client, &error) == 0)
         return client;
-    fprintf(stderr, "bench: %s %s\n", reeve_error_name(error.code), error.message);
+    fprintf(stderr, "bench: %s %s\n", reeve_error_name((int)error.code), error.message);
     return NULL;
 }
 

@@ -80,7 +80,7 @@ static void pack_text(msgpack_packer *packer, const char *text)
 
 static int fail(struct bench *bench, const struct reeve_error *error)
 {
-    fprintf(stderr, "bench: %s %s\n", reeve_error_name(error->code), error->message);
+    fprintf(stderr, "bench: %s %s\n", reeve_error_name((int)error->code), error->message);
     bench->failed = true;
     return -1;
 }

@@ -802,7 +802,7 @@ bool coverage_report(const struct coverage *seen, FILE *out)
         all = all && seen->crashes[i];
     }
     for (unsigned i = 0; i < sizeof errors / sizeof errors[0]; i++) {
-        fprintf(out, "refused with %s: %llu\n", reeve_error_name((enum reeve_error_code)errors[i]),
+        fprintf(out, "refused with %s: %llu\n", reeve_error_name(errors[i]),
                 (unsigned long long)seen->errors[errors[i]]);
         all = all && seen->errors[errors[i]];
     }
