@@ -170,7 +170,7 @@ static void tell_moved(struct door_service *service)
 void service_moved(struct door_service *service)
 {
     struct door *door = service->door;
-    if (uv_now(door->loop) - service->told_ms >= door->limits.activity_ms)
+    if (!service->told_ms || uv_now(door->loop) - service->told_ms >= door->limits.activity_ms)
         tell_moved(service);
     else if (!link_used(&service->in_moved))
         link_append(&door->moved, &service->in_moved);

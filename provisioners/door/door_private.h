@@ -64,7 +64,7 @@ struct door_service {
     unsigned held_count;
     struct reeve_request activity;
     bool telling, gone; /* the request is with the engine; the service is no more, but for that */
-    uint64_t told_ms;
+    uint64_t told_ms;   /* loop time of the last report; 0: none yet */
 };
 
 enum connection_phase {
