@@ -8,6 +8,8 @@
 #include "keys.h"
 #include "password.h"
 
+#define COUNT(items) (sizeof(items) / sizeof((items)[0]))
+
 /* ---- What a payload says ---- */
 
 const uint8_t *payload_change(const uint8_t *at, const uint8_t *end, struct change *ret_change)
@@ -34,139 +36,86 @@ uint32_t payload_chance(struct payload payload)
 
 /* ---- Commands, to what the payload is about ---- */
 
-static void to_organization(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
+/* Texts and numbers by the name of their parameter; what is not here is left out. */
+static const struct {
+    const char *name, *text;
+    uint64_t number;
+} values[] = {
+    {.name = "name", .text = "new"},
+    {.name = "provider", .text = "aws"},
+    {.name = "region", .text = "us-east-1"},
+    {.name = "tier", .number = REEVE_TIER_PRODUCTION},
+    {.name = "serviceQuota", .number = 1},
+    {.name = "maxTotalMemoryGb", .number = 48},
+    {.name = "idleTimeoutMinutes", .number = 5},
+    {.name = "code", .text = "lost"},
+    {.name = "backupPeriodInHours", .number = 24},
+    {.name = "backupStartTime", .text = "02:00"},
+};
+
+static void set_value(const struct field *field, void *at)
 {
-    (void)none;
-    params->organization = (struct reeve_organization_params){.organization_id = id};
+    for (unsigned i = 0; i < COUNT(values); i++) {
+        if (strcmp(field->name, values[i].name) != 0)
+            continue;
+        if (field->kind == FIELD_STR)
+            *(struct reeve_str *)at = reeve_str(values[i].text);
+        else if (field->kind == FIELD_U64)
+            *(uint64_t *)at = values[i].number;
+        else if (field->kind == FIELD_ENUM)
+            *(unsigned *)at = (unsigned)values[i].number;
+    }
 }
 
-static void rename_organization(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
+/* The ids of the key, in the order in which the command takes them, and values for the rest. */
+static void set_params(const struct record_type *type, const struct store_key *key, union reeve_params *params)
 {
-    (void)none;
-    params->organization_update = (struct reeve_organization_update_params){
-        .organization_id = id, .name = reeve_str("new"), .service_quota = 1};
-}
-
-static void list_keys(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
-{
-    (void)none;
-    params->key_list = (struct reeve_key_list_params){.organization_id = id};
-}
-
-static void list_services(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
-{
-    (void)none;
-    params->service_list = (struct reeve_service_list_params){.organization_id = id};
-}
-
-static void list_operations(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
-{
-    (void)none;
-    params->operation_list = (struct reeve_operation_list_params){.organization_id = id};
-}
-
-static void list_events(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
-{
-    (void)none;
-    params->event_list = (struct reeve_event_list_params){.organization_id = id};
-}
-
-static void list_backups(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->backup_list = (struct reeve_backup_list_params){.organization_id = organization_id, .service_id = id};
-}
-
-static void new_key(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
-{
-    (void)none;
-    params->key_create = (struct reeve_key_create_params){.organization_id = id, .name = reeve_str("new")};
-}
-
-static void new_service(union reeve_params *params, struct reeve_uuid id, struct reeve_uuid none)
-{
-    (void)none;
-    params->service_create = (struct reeve_service_create_params){.organization_id = id,
-                                                                  .name = reeve_str("new"),
-                                                                  .provider = reeve_str("aws"),
-                                                                  .region = reeve_str("us-east-1"),
-                                                                  .tier = REEVE_TIER_PRODUCTION};
-}
-
-static void to_key(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->key = (struct reeve_key_params){.organization_id = organization_id, .key_id = id};
-}
-
-static void rename_key(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->key_update = (struct reeve_key_update_params){
-        .organization_id = organization_id, .key_id = id, .name = reeve_str("new")};
-}
-
-static void to_service(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->service = (struct reeve_service_params){.organization_id = organization_id, .service_id = id};
-}
-
-static void rename_service(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->service_update = (struct reeve_service_update_params){
-        .organization_id = organization_id, .service_id = id, .name = reeve_str("new")};
-}
-
-static void scale_service(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->service_scale = (struct reeve_service_scale_params){
-        .organization_id = organization_id, .service_id = id, .max_total_memory_gb = 48, .idle_timeout_minutes = 5};
-}
-
-static void lose_service(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->service_health = (struct reeve_service_health_params){
-        .organization_id = organization_id, .service_id = id, .code = reeve_str("lost")};
-}
-
-static void schedule_backups(union reeve_params *params, struct reeve_uuid organization_id, struct reeve_uuid id)
-{
-    params->backup_configuration_update = (struct reeve_backup_configuration_update_params){
-        .organization_id = organization_id, .service_id = id, .period_hours = 24, .start_time = reeve_str("02:00")};
+    size_t used = 0;
+    for (unsigned i = 0; i < type->count; i++) {
+        const struct field *field = &type->fields[i];
+        void *at = (char *)params + field->offset;
+        if (field->kind != FIELD_UUID) {
+            set_value(field, at);
+        } else if (used + 16 <= key->size) {
+            *(struct reeve_uuid *)at = uuid_at(key->bytes + used);
+            used += 16;
+        }
+    }
 }
 
 static const struct wish {
     enum reeve_command command;
     enum store_table table;
     size_t key_size; /* one id, or two */
-    void (*about)(union reeve_params *params, struct reeve_uuid first, struct reeve_uuid second);
 } asks[] = {
-    {REEVE_COMMAND_ORGANIZATION_UPDATE, TABLE_ORGANIZATIONS, 16, rename_organization},
-    {REEVE_COMMAND_ORGANIZATION_DELETE, TABLE_ORGANIZATIONS, 16, to_organization},
-    {REEVE_COMMAND_KEY_CREATE, TABLE_ORGANIZATIONS, 16, new_key},
-    {REEVE_COMMAND_KEY_UPDATE, TABLE_KEYS, 32, rename_key},
-    {REEVE_COMMAND_KEY_REVOKE, TABLE_KEYS, 32, to_key},
-    {REEVE_COMMAND_SERVICE_CREATE, TABLE_ORGANIZATIONS, 16, new_service},
-    {REEVE_COMMAND_SERVICE_UPDATE, TABLE_SERVICES, 32, rename_service},
-    {REEVE_COMMAND_SERVICE_SCALE, TABLE_SERVICES, 32, scale_service},
-    {REEVE_COMMAND_SERVICE_START, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_SERVICE_STOP, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_SERVICE_AWAKE, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_SERVICE_DELETE, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_SERVICE_ACTIVITY, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_SERVICE_HEALTH_LOST, TABLE_SERVICES, 32, lose_service},
-    {REEVE_COMMAND_BACKUP_CREATE, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_BACKUP_CONFIGURATION_UPDATE, TABLE_SERVICES, 32, schedule_backups},
+    {REEVE_COMMAND_ORGANIZATION_UPDATE, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_ORGANIZATION_DELETE, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_KEY_CREATE, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_KEY_UPDATE, TABLE_KEYS, 32},
+    {REEVE_COMMAND_KEY_REVOKE, TABLE_KEYS, 32},
+    {REEVE_COMMAND_SERVICE_CREATE, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_SERVICE_UPDATE, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_SERVICE_SCALE, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_SERVICE_START, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_SERVICE_STOP, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_SERVICE_AWAKE, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_SERVICE_DELETE, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_SERVICE_ACTIVITY, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_SERVICE_HEALTH_LOST, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_BACKUP_CREATE, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_BACKUP_CONFIGURATION_UPDATE, TABLE_SERVICES, 32},
 };
 static const struct wish looks[] = {
-    {REEVE_COMMAND_ORGANIZATION_GET, TABLE_ORGANIZATIONS, 16, to_organization},
-    {REEVE_COMMAND_KEY_LIST, TABLE_ORGANIZATIONS, 16, list_keys},
-    {REEVE_COMMAND_KEY_GET, TABLE_KEYS, 32, to_key},
-    {REEVE_COMMAND_SERVICE_LIST, TABLE_ORGANIZATIONS, 16, list_services},
-    {REEVE_COMMAND_SERVICE_GET, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_BACKUP_LIST, TABLE_SERVICES, 32, list_backups},
-    {REEVE_COMMAND_BACKUP_CONFIGURATION_GET, TABLE_SERVICES, 32, to_service},
-    {REEVE_COMMAND_OPERATION_LIST, TABLE_ORGANIZATIONS, 16, list_operations},
-    {REEVE_COMMAND_EVENT_LIST, TABLE_ORGANIZATIONS, 16, list_events},
+    {REEVE_COMMAND_ORGANIZATION_GET, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_KEY_LIST, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_KEY_GET, TABLE_KEYS, 32},
+    {REEVE_COMMAND_SERVICE_LIST, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_SERVICE_GET, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_BACKUP_LIST, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_BACKUP_CONFIGURATION_GET, TABLE_SERVICES, 32},
+    {REEVE_COMMAND_OPERATION_LIST, TABLE_ORGANIZATIONS, 16},
+    {REEVE_COMMAND_EVENT_LIST, TABLE_ORGANIZATIONS, 16},
 };
-#define COUNT(items) (sizeof(items) / sizeof((items)[0]))
 
 /* One for each change that it fits. */
 static unsigned make_requests(const struct wish *wish, struct payload payload, struct reeve_request requests[ASKED_MAX])
@@ -179,7 +128,7 @@ static unsigned make_requests(const struct wish *wish, struct payload payload, s
             continue;
         struct reeve_request *request = &requests[count++];
         *request = (struct reeve_request){.command = wish->command, .actor = reeve_str("fuzz")};
-        wish->about(&request->params, uuid_at(change.key.bytes), uuid_at(change.key.bytes + wish->key_size - 16));
+        set_params(schema_command(wish->command)->params, &change.key, &request->params);
     }
     return count;
 }
