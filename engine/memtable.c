@@ -140,6 +140,7 @@ bool memtable_reset(struct memtable *memtable)
     atomic_store(&memtable->bytes, 0);
     memtable->last_sequence = 0;
     memtable->loaded = 0;
+    memtable->stray_count = 0;
     for (unsigned table = 0; table < TABLE_COUNT; table++) {
         memtable->heads[table] = new_place(memtable, MEMTABLE_HEIGHT_MAX, 0);
         if (!memtable->heads[table])
@@ -161,7 +162,7 @@ bool memtable_populate(struct memtable *memtable)
 /* ---- Looking up ---- */
 
 /* By words: keys are short, and a call for each is what looking for a place would cost. */
-int memtable_compare(const void *a, size_t a_size, const void *b, size_t b_size)
+static inline int compare(const void *a, size_t a_size, const void *b, size_t b_size)
 {
     const uint8_t *a_bytes = a, *b_bytes = b;
     size_t size = a_size < b_size ? a_size : b_size;
@@ -172,6 +173,11 @@ int memtable_compare(const void *a, size_t a_size, const void *b, size_t b_size)
     }
     const int order = size ? memcmp(a_bytes, b_bytes, size) : 0;
     return order ? order : (a_size > b_size) - (a_size < b_size);
+}
+
+int memtable_compare(const void *a, size_t a_size, const void *b, size_t b_size)
+{
+    return compare(a, a_size, b, b_size);
 }
 
 static uint32_t hash_of(enum store_table table, const void *key, size_t size)
@@ -232,7 +238,7 @@ static struct memtable_node *next_at(const struct memtable_node *node, unsigned 
 
 static bool is_less(const struct memtable_node *node, const void *key, size_t size)
 {
-    return memtable_compare(memtable_key(node), node->key_size, key, size) < 0;
+    return compare(memtable_key(node), node->key_size, key, size) < 0;
 }
 
 /* The last nodes before a key, level by level down from `level`, starting at `node` which is before it. */
@@ -318,42 +324,115 @@ static void add_to_hash(struct memtable *memtable, struct memtable_node *node)
     atomic_store_explicit(bucket, node, memory_order_release);
 }
 
-/* Most keys come near the one before: look from where that went in, as far up as it takes to stand around the new one.
- */
-static void find_place(struct memtable *memtable, enum store_table table, const void *key, size_t size,
-                       struct memtable_node *ret_before[MEMTABLE_HEIGHT_MAX])
+/* At each level behind the last node before it, from the lowest on: who reads finds it there or does not. Others may
+ * have come in between since that was looked for. */
+static void link_node(struct memtable_node *node, struct memtable_node *const before[MEMTABLE_HEIGHT_MAX])
 {
-    struct memtable_node **finger = memtable->finger[table], *head = memtable->heads[table];
+    for (unsigned level = 0; level < node->height; level++) {
+        struct memtable_node *last = before[level], *next;
+        while ((next = next_at(last, level)) && is_less(next, memtable_key(node), node->key_size))
+            last = next;
+        atomic_store_explicit(&node->next[level], next, memory_order_relaxed);
+        atomic_store_explicit(&last->next[level], node, memory_order_release);
+    }
+}
+
+/* How far up to go from where the last one went in, to stand around a key. */
+static unsigned finger_level(const struct memtable *memtable, enum store_table table, const void *key, size_t size)
+{
+    struct memtable_node *const *finger = memtable->finger[table], *head = memtable->heads[table];
     unsigned level = 0;
     for (; level < MEMTABLE_HEIGHT_MAX; level++) {
         const struct memtable_node *next = next_at(finger[level], level);
         if ((finger[level] == head || is_less(finger[level], key, size)) && (!next || !is_less(next, key, size)))
             break;
     }
-    for (unsigned i = level; i < MEMTABLE_HEIGHT_MAX; i++)
-        ret_before[i] = finger[i];
-    descend(level < MEMTABLE_HEIGHT_MAX ? finger[level] : head, level, key, size, ret_before);
+    return level;
 }
+
+/* Most keys come near the one before: look from there. */
+static void link_from_finger(struct memtable *memtable, struct memtable_node *node, unsigned level)
+{
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX], **finger = memtable->finger[node->table];
+    for (unsigned i = level; i < MEMTABLE_HEIGHT_MAX; i++)
+        before[i] = finger[i];
+    descend(level < MEMTABLE_HEIGHT_MAX ? finger[level] : memtable->heads[node->table], level, memtable_key(node),
+            node->key_size, before);
+    link_node(node, before);
+    for (unsigned i = 0; i < MEMTABLE_HEIGHT_MAX; i++)
+        finger[i] = i < node->height ? node : before[i];
+}
+
+/* ---- Strays ---- */
+
+/* Looking for the place of one of them. */
+struct search {
+    struct memtable_node *node, *at;
+    unsigned level;
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
+};
+
+static void prefetch_node(const struct memtable_node *node)
+{
+    if (!node)
+        return;
+    __builtin_prefetch(node);
+    __builtin_prefetch((const uint8_t *)node + 64); /* its key is there as often as not */
+}
+
+/* One step, and what the next one will look at is on its way from memory. False: there is none. */
+static bool search_on(struct search *search)
+{
+    struct memtable_node *next = next_at(search->at, search->level - 1);
+    if (next && is_less(next, memtable_key(search->node), search->node->key_size))
+        search->at = next;
+    else
+        search->before[--search->level] = search->at;
+    if (search->level == 0)
+        return false;
+    prefetch_node(next_at(search->at, search->level - 1));
+    return true;
+}
+
+/* In turn, so that all of them wait for memory at once. */
+void memtable_arrange(struct memtable *memtable)
+{
+    struct search searches[MEMTABLE_STRAYS_MAX];
+    const unsigned count = memtable->stray_count;
+    for (unsigned i = 0; i < count; i++)
+        searches[i] = (struct search){.node = memtable->strays[i],
+                                      .at = memtable->heads[memtable->strays[i]->table],
+                                      .level = MEMTABLE_HEIGHT_MAX};
+    for (bool more = count > 0; more;) {
+        more = false;
+        for (unsigned i = 0; i < count; i++)
+            more |= searches[i].level > 0 && search_on(&searches[i]);
+    }
+    for (unsigned i = 0; i < count; i++)
+        link_node(searches[i].node, searches[i].before);
+    memtable->stray_count = 0;
+}
+
+#define NEAR_LEVEL 3 /* of the finger: what is farther away takes many steps, through memory that is in no cache */
 
 struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
                                       bool fresh)
 {
-    struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
     struct memtable_node *node = new_node(memtable, table, key, size, fresh);
     if (!node)
         return NULL;
-    find_place(memtable, table, key, size, before);
-    for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++) {
-        memtable->finger[table][level] = level < node->height ? node : before[level];
-        if (level >= node->height)
-            continue;
-        atomic_store_explicit(&node->next[level], next_at(before[level], level), memory_order_relaxed);
-        atomic_store_explicit(&before[level]->next[level], node, memory_order_release);
+    const unsigned level = finger_level(memtable, table, key, size);
+    if (is_hashed(table)) {
+        node->hash = hash_of(table, key, size);
+        add_to_hash(memtable, node);
     }
-    if (!is_hashed(table))
+    if (level < NEAR_LEVEL || !is_hashed(table)) {
+        link_from_finger(memtable, node, level);
         return node;
-    node->hash = hash_of(table, key, size);
-    add_to_hash(memtable, node);
+    }
+    memtable->strays[memtable->stray_count++] = node;
+    if (memtable->stray_count == MEMTABLE_STRAYS_MAX)
+        memtable_arrange(memtable);
     return node;
 }
 
@@ -393,6 +472,7 @@ struct memtable_version *memtable_unlink(struct memtable *memtable, struct memta
 {
     struct memtable_node *before[MEMTABLE_HEIGHT_MAX];
     struct memtable_version *newest = atomic_load_explicit(&node->newest, memory_order_relaxed);
+    memtable_arrange(memtable);
     atomic_store_explicit(&node->newest, NULL, memory_order_release);
     descend(memtable->heads[node->table], MEMTABLE_HEIGHT_MAX, memtable_key(node), node->key_size, before);
     for (unsigned level = 0; level < node->height; level++) {

@@ -15,6 +15,7 @@
 
 #define MEMTABLE_HEIGHT_MAX 12
 #define MEMTABLE_PIECES 128 /* sizes of memory that is used again */
+#define MEMTABLE_STRAYS_MAX 32
 
 struct memtable_version {
     struct memtable_version *previous; /* the one before it */
@@ -45,6 +46,8 @@ struct memtable {
     size_t loaded;                                                  /* nodes that memtable_load() has made */
     struct memtable_node *heads[TABLE_COUNT];                       /* before the first key of each table */
     struct memtable_node *finger[TABLE_COUNT][MEMTABLE_HEIGHT_MAX]; /* where the last one was put in */
+    struct memtable_node *strays[MEMTABLE_STRAYS_MAX];              /* inserted, and not in the order yet */
+    unsigned stray_count;
     atomic_size_t bytes;   /* of memory that it has taken; what can be used again is among them */
     struct memtable *next; /* the store's lists */
     unsigned readers;      /* the store's lock */
@@ -73,9 +76,13 @@ bool memtable_order(struct memtable *memtable);
 
 /* ---- The writer ---- */
 
-/* For a key that memtable_find() does not find. NULL when out of memory. */
+/* For a key that memtable_find() does not find, and finds from now on; in the order it may be seen only after
+ * memtable_arrange(). NULL when out of memory. */
 struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
                                       bool fresh);
+/* What was inserted takes its place in the order: before the writer looks at any order, and before others may see the
+ * batch. */
+void memtable_arrange(struct memtable *memtable);
 /* A new version replaces one that the same batch wrote before. Where one of an older batch was the newest, that is
  * *ret_older: to be given to memtable_reuse_version() once nobody sees it any more. False when out of memory. */
 bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint64_t sequence, const void *value,

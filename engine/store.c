@@ -219,6 +219,7 @@ bool store_seek(struct store *store, enum store_table table, const struct store_
     if (hint && hint->endless)
         return false;
     const struct store_key start = hint ? hint->to : *from;
+    memtable_arrange(store->active);
     view_cursor_open(&store->view, table, &start, false, &cursor);
     const bool found = view_cursor_next(&cursor, ret_item);
     view_cursor_close(&cursor);
@@ -232,6 +233,7 @@ bool store_last(struct store *store, enum store_table table, struct store_item *
     struct view_cursor cursor;
     if (store->error)
         return false;
+    memtable_arrange(store->active);
     view_cursor_open(&store->view, table, &(struct store_key){0}, true, &cursor);
     const bool found = view_cursor_next(&cursor, ret_item);
     view_cursor_close(&cursor);
@@ -383,6 +385,7 @@ int store_seal(struct store *store, bool wait, uint64_t *ret_sequence)
 {
     assert(store->in_batch);
     int r = store->error;
+    memtable_arrange(store->active);
     if (r == 0)
         r = encode_batch(store);
     if (r == 0 && store->payload.size) {

@@ -123,7 +123,7 @@ static void check_store(struct world *w)
 static void seek(struct world *w)
 {
     struct store_item item;
-    unsigned from = (unsigned)draw(KEYS), last = KEYS;
+    unsigned from = (unsigned)draw(KEYS);
     const struct store_key key = key_of(from);
     const bool found = store_seek(w->store, TABLE_DUE, &key, &item);
     while (from < KEYS && w->sealed[from] == 0)
@@ -131,6 +131,12 @@ static void seek(struct world *w)
     assert_int_equal(found, from < KEYS);
     if (found)
         check_item(&item, from, w->sealed[from]);
+}
+
+static void look_at_last(struct world *w)
+{
+    struct store_item item;
+    unsigned last = KEYS;
     while (last > 0 && w->sealed[last - 1] == 0)
         last--;
     assert_int_equal(store_last(w->store, TABLE_DUE, &item), last > 0);
@@ -164,7 +170,7 @@ static void run_batch(struct world *w)
         if (draw(3))
             change_store(w);
         else
-            seek(w);
+            (draw(2) ? seek : look_at_last)(w);
     }
     if (draw(10) == 0) {
         store_abort(w->store);

@@ -135,6 +135,7 @@ static void test_a_table_is_what_the_model_is(void **state)
                 undo(table, &reclaim, sequence, nodes);
             if (draw(20) == 0)
                 collect(table, &reclaim, sequence, &oldest);
+            memtable_arrange(table);
             check_table(table, oldest + draw(sequence - oldest + 1));
         }
         assert_true(memtable_reset(table));
@@ -295,6 +296,7 @@ static void test_what_is_loaded_comes_into_order(void **state)
             else if (!node)
                 assert_non_null(memtable_insert(table, which, key.bytes, key.size, true));
         }
+        memtable_arrange(table);
         check_in_order(table, which);
         memtable_free(table);
     }
