@@ -37,6 +37,7 @@ static void *take_piece(struct memtable *memtable, size_t size)
         return NULL;
     memory_unpoison(piece, size);
     memtable->pieces[size / PIECE_ROUND] = piece->next;
+    __builtin_prefetch(piece->next, 1); /* given back long ago, and soon taken */
     return piece;
 }
 
@@ -147,6 +148,7 @@ bool memtable_reset(struct memtable *memtable)
             return false;
         for (unsigned i = 0; i < MEMTABLE_HEIGHT_MAX; i++)
             memtable->finger[table][i] = memtable->heads[table];
+        memtable->sought[table] = memtable->heads[table];
     }
     atomic_store(&memtable->bytes, 0);
     return true;
@@ -207,11 +209,17 @@ static bool is_hashed(enum store_table table)
     return table != TABLE_EVENTS && table != TABLE_QUEUE;
 }
 
+/* Is this the key of a node that may not be there? */
+static bool has_key(const struct memtable_node *node, const void *key, size_t size)
+{
+    return node && compare(memtable_key(node), node->key_size, key, size) == 0;
+}
+
 static struct memtable_node *find_in_order(const struct memtable *memtable, enum store_table table, const void *key,
                                            size_t size)
 {
     struct memtable_node *node = memtable_from(memtable, table, key, size);
-    return node && memtable_compare(memtable_key(node), node->key_size, key, size) == 0 ? node : NULL;
+    return has_key(node, key, size) ? node : NULL;
 }
 
 static struct memtable_node *find_by_hash(const struct memtable *memtable, enum store_table table, const void *key,
@@ -337,20 +345,49 @@ static void link_node(struct memtable_node *node, struct memtable_node *const be
     }
 }
 
+/* Does a key belong between this node, or head, and the next one of its level? */
+static bool is_around(const struct memtable_node *node, const struct memtable_node *head, unsigned level,
+                      const void *key, size_t size)
+{
+    const struct memtable_node *next = next_at(node, level);
+    return (node == head || is_less(node, key, size)) && (!next || !is_less(next, key, size));
+}
+
+#define NEAR_STEPS 8
+
+struct memtable_node *memtable_find_next(struct memtable *memtable, enum store_table table, const void *key,
+                                         size_t size)
+{
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX], *head = memtable->heads[table], *last = memtable->sought[table];
+    if (is_hashed(table))
+        return memtable_find(memtable, table, key, size);
+    unsigned steps = 0;
+    while (steps < NEAR_STEPS && !is_around(last, head, 0, key, size) && memtable_next(last)) {
+        last = memtable_next(last);
+        steps++;
+    }
+    if (!is_around(last, head, 0, key, size)) {
+        descend(head, MEMTABLE_HEIGHT_MAX, key, size, before);
+        last = before[0];
+    }
+    memtable->sought[table] = last;
+    return has_key(memtable_next(last), key, size) ? memtable_next(last) : NULL;
+}
+
 /* How far up to go from where the last one went in, to stand around a key. */
 static unsigned finger_level(const struct memtable *memtable, enum store_table table, const void *key, size_t size)
 {
-    struct memtable_node *const *finger = memtable->finger[table], *head = memtable->heads[table];
     unsigned level = 0;
-    for (; level < MEMTABLE_HEIGHT_MAX; level++) {
-        const struct memtable_node *next = next_at(finger[level], level);
-        if ((finger[level] == head || is_less(finger[level], key, size)) && (!next || !is_less(next, key, size)))
-            break;
-    }
+    while (level < MEMTABLE_HEIGHT_MAX &&
+           !is_around(memtable->finger[table][level], memtable->heads[table], level, key, size))
+        level++;
     return level;
 }
 
-/* Most keys come near the one before: look from there. */
+#define NEAR_LEVEL 3 /* what is farther away takes many steps, through memory that is in no cache */
+
+/* Most keys come near the one before: look from there. Those that do not, like the first of many that go, leave that
+ * where it is for the rest, unless they are the last of all. */
 static void link_from_finger(struct memtable *memtable, struct memtable_node *node, unsigned level)
 {
     struct memtable_node *before[MEMTABLE_HEIGHT_MAX], **finger = memtable->finger[node->table];
@@ -359,6 +396,8 @@ static void link_from_finger(struct memtable *memtable, struct memtable_node *no
     descend(level < MEMTABLE_HEIGHT_MAX ? finger[level] : memtable->heads[node->table], level, memtable_key(node),
             node->key_size, before);
     link_node(node, before);
+    if (level >= NEAR_LEVEL && memtable_next(node))
+        return;
     for (unsigned i = 0; i < MEMTABLE_HEIGHT_MAX; i++)
         finger[i] = i < node->height ? node : before[i];
 }
@@ -412,8 +451,6 @@ void memtable_arrange(struct memtable *memtable)
         link_node(searches[i].node, searches[i].before);
     memtable->stray_count = 0;
 }
-
-#define NEAR_LEVEL 3 /* of the finger: what is farther away takes many steps, through memory that is in no cache */
 
 struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
                                       bool fresh)
@@ -481,6 +518,8 @@ struct memtable_version *memtable_unlink(struct memtable *memtable, struct memta
         if (memtable->finger[node->table][level] == node)
             memtable->finger[node->table][level] = before[level];
     }
+    if (memtable->sought[node->table] == node)
+        memtable->sought[node->table] = before[0];
     if (is_hashed(node->table))
         take_out_of_hash(memtable, node);
     return newest;

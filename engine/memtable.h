@@ -46,6 +46,7 @@ struct memtable {
     size_t loaded;                                                  /* nodes that memtable_load() has made */
     struct memtable_node *heads[TABLE_COUNT];                       /* before the first key of each table */
     struct memtable_node *finger[TABLE_COUNT][MEMTABLE_HEIGHT_MAX]; /* where the last one was put in */
+    struct memtable_node *sought[TABLE_COUNT];                      /* before the last one that was looked for */
     struct memtable_node *strays[MEMTABLE_STRAYS_MAX];              /* inserted, and not in the order yet */
     unsigned stray_count;
     atomic_size_t bytes;   /* of memory that it has taken; what can be used again is among them */
@@ -80,6 +81,9 @@ bool memtable_order(struct memtable *memtable);
  * memtable_arrange(). NULL when out of memory. */
 struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
                                       bool fresh);
+/* As memtable_find(), and sooner where one key is looked for after the other. */
+struct memtable_node *memtable_find_next(struct memtable *memtable, enum store_table table, const void *key,
+                                         size_t size);
 /* What was inserted takes its place in the order: before the writer looks at any order, and before others may see the
  * batch. */
 void memtable_arrange(struct memtable *memtable);

@@ -92,6 +92,19 @@ static void take_out(struct reclaim *reclaim, struct memtable *memtable, struct 
     reclaim->unnumbered++;
 }
 
+#define FETCH_AHEAD 8
+
+static void fetch_ahead(const struct reclaim *reclaim)
+{
+    if (reclaim->outdated.count <= FETCH_AHEAD)
+        return;
+    const struct outdated *item = fifo_at(&reclaim->outdated, FETCH_AHEAD);
+    if (item->version)
+        __builtin_prefetch(item->version);
+    else
+        __builtin_prefetch(item->node);
+}
+
 void reclaim_collect(struct reclaim *reclaim, struct memtable *memtable, uint64_t oldest, uint64_t oldest_reader,
                      uint64_t newest_reader)
 {
@@ -101,6 +114,7 @@ void reclaim_collect(struct reclaim *reclaim, struct memtable *memtable, uint64_
         const struct outdated item = *(struct outdated *)fifo_at(&reclaim->outdated, 0);
         if (item.sequence > oldest)
             return;
+        fetch_ahead(reclaim);
         fifo_drop(&reclaim->outdated, 1);
         if (item.version)
             memtable_reuse_version(memtable, item.version);

@@ -250,7 +250,7 @@ static struct memtable_node *touch(struct store *store, enum store_table table, 
 {
     struct memtable_node *node = NULL;
     if (newness != KEY_UNIQUE)
-        node = memtable_find(store->active, table, key->bytes, key->size);
+        node = memtable_find_next(store->active, table, key->bytes, key->size);
     const struct memtable_version *newest = node ? memtable_at(node, UINT64_MAX) : NULL;
     if (!node)
         node = memtable_insert(store->active, table, key->bytes, key->size, newness != KEY_OLD);
@@ -345,6 +345,8 @@ void store_abort(struct store *store)
 
 /* ---- Sealing ---- */
 
+#define FETCH_AHEAD 4
+
 /* As the journal has it: table, flags, size of the key and of the value (little-endian), key, value. */
 static void encode_change(struct buffer *payload, const struct memtable_node *node)
 {
@@ -366,11 +368,26 @@ static void encode_change(struct buffer *payload, const struct memtable_node *no
     payload->size += sizeof head + node->key_size + version->size;
 }
 
+static struct memtable_node *touched_at(const struct store *store, size_t number)
+{
+    return *(struct memtable_node **)fifo_at(&store->touched, number);
+}
+
+/* A large batch has left the caches by now: what comes soon is fetched ahead, the node before its version. */
+static void fetch_ahead(const struct store *store, size_t number)
+{
+    if (number + 2 * FETCH_AHEAD < store->touched.count)
+        __builtin_prefetch(touched_at(store, number + 2 * FETCH_AHEAD));
+    if (number + FETCH_AHEAD < store->touched.count)
+        __builtin_prefetch(memtable_at(touched_at(store, number + FETCH_AHEAD), UINT64_MAX));
+}
+
 static int encode_batch(struct store *store)
 {
     buffer_reset(&store->payload);
     for (size_t i = store->touched.count - store->batch.touched; i < store->touched.count; i++) {
-        struct memtable_node *node = *(struct memtable_node **)fifo_at(&store->touched, i);
+        struct memtable_node *node = touched_at(store, i);
+        fetch_ahead(store, i);
         /* Came and went within the batch. */
         if (reclaim_is_gone(node, store->batch.sequence) && !memtable_at(node, store->batch.sequence - 1)) {
             memtable_undo(store->active, node, store->batch.sequence);
