@@ -345,33 +345,32 @@ static void link_node(struct memtable_node *node, struct memtable_node *const be
     }
 }
 
+#define NEAR_STEPS 8
+
+struct memtable_node *memtable_find_near(struct memtable *memtable, enum store_table table, const void *key,
+                                         size_t size)
+{
+    struct memtable_node *before[MEMTABLE_HEIGHT_MAX], *head = memtable->heads[table], *last = memtable->sought[table];
+    if (is_hashed(table))
+        return memtable_find(memtable, table, key, size);
+    bool near = last == head || is_less(last, key, size);
+    unsigned steps = 0;
+    for (struct memtable_node *next; near && (next = memtable_next(last)) && is_less(next, key, size); last = next)
+        near = ++steps < NEAR_STEPS;
+    if (!near) {
+        descend(head, MEMTABLE_HEIGHT_MAX, key, size, before);
+        last = before[0];
+    }
+    memtable->sought[table] = last;
+    return has_key(memtable_next(last), key, size) ? memtable_next(last) : NULL;
+}
+
 /* Does a key belong between this node, or head, and the next one of its level? */
 static bool is_around(const struct memtable_node *node, const struct memtable_node *head, unsigned level,
                       const void *key, size_t size)
 {
     const struct memtable_node *next = next_at(node, level);
     return (node == head || is_less(node, key, size)) && (!next || !is_less(next, key, size));
-}
-
-#define NEAR_STEPS 8
-
-struct memtable_node *memtable_find_next(struct memtable *memtable, enum store_table table, const void *key,
-                                         size_t size)
-{
-    struct memtable_node *before[MEMTABLE_HEIGHT_MAX], *head = memtable->heads[table], *last = memtable->sought[table];
-    if (is_hashed(table))
-        return memtable_find(memtable, table, key, size);
-    unsigned steps = 0;
-    while (steps < NEAR_STEPS && !is_around(last, head, 0, key, size) && memtable_next(last)) {
-        last = memtable_next(last);
-        steps++;
-    }
-    if (!is_around(last, head, 0, key, size)) {
-        descend(head, MEMTABLE_HEIGHT_MAX, key, size, before);
-        last = before[0];
-    }
-    memtable->sought[table] = last;
-    return has_key(memtable_next(last), key, size) ? memtable_next(last) : NULL;
 }
 
 /* How far up to go from where the last one went in, to stand around a key. */

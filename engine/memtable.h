@@ -81,8 +81,8 @@ bool memtable_order(struct memtable *memtable);
  * memtable_arrange(). NULL when out of memory. */
 struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
                                       bool fresh);
-/* As memtable_find(), and sooner where one key is looked for after the other. */
-struct memtable_node *memtable_find_next(struct memtable *memtable, enum store_table table, const void *key,
+/* As memtable_find(), and sooner where the key is near the one that was looked for before. */
+struct memtable_node *memtable_find_near(struct memtable *memtable, enum store_table table, const void *key,
                                          size_t size);
 /* What was inserted takes its place in the order: before the writer looks at any order, and before others may see the
  * batch. */

@@ -250,7 +250,7 @@ static struct memtable_node *touch(struct store *store, enum store_table table, 
 {
     struct memtable_node *node = NULL;
     if (newness != KEY_UNIQUE)
-        node = memtable_find_next(store->active, table, key->bytes, key->size);
+        node = memtable_find_near(store->active, table, key->bytes, key->size);
     const struct memtable_version *newest = node ? memtable_at(node, UINT64_MAX) : NULL;
     if (!node)
         node = memtable_insert(store->active, table, key->bytes, key->size, newness != KEY_OLD);

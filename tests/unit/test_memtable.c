@@ -79,7 +79,7 @@ static void change(struct memtable *table, struct reclaim *reclaim, uint64_t seq
     const struct store_key key = key_of(number);
     const uint64_t value = 2 + draw(1 << 20);
     const bool gone = draw(3) == 0;
-    struct memtable_node *node = memtable_find_next(table, model_of, key.bytes, key.size);
+    struct memtable_node *node = memtable_find_near(table, model_of, key.bytes, key.size);
     if (!node)
         node = memtable_insert(table, model_of, key.bytes, key.size, true);
     assert_non_null(node);
