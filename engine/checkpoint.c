@@ -25,7 +25,7 @@
 #define SMALL_TABLE_BYTES (UINT64_C(4) << 20)
 #define PART_PAGES_PRESSED 512
 #define PART_PAGES_MAX 2048
-#define PART_PAGES_HURRIED 32768 /* 128 MiB of memory while it is made; smaller ones cost the disk and LMDB more */
+#define PART_PAGES_HURRIED 16384 /* 64 MiB of memory while it is made; smaller ones cost the disk and LMDB more */
 #define PART_NS UINT64_C(500000)
 #define RECORD_KEY "journal"
 #define RECORD_SIZE (16 + 8 + 8 + 8 + 1)

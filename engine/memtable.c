@@ -12,8 +12,8 @@
 #define BYTES_PER_BUCKET 128
 #define BUCKET_BITS_MIN 8
 #define BUCKET_BITS_MAX 28
-#define POPULATE_MAX (64U << 20) /* what is larger fills up slowly */
-#define QUIET_BYTES (1U << 20)   /* who held less gives its memory back */
+#define POPULATE_MAX (128U << 20) /* what is larger fills up slowly */
+#define QUIET_BYTES (1U << 20)    /* who held less gives its memory back */
 #define PIECE_ROUND 16
 #define PIECE_MAX (MEMTABLE_PIECES * PIECE_ROUND)
 
