@@ -154,7 +154,7 @@ int main(int argc, char **argv)
 {
     struct bench_paths paths;
     char directory[4200];
-    const uint64_t bytes = (argc > 1 ? strtoull(argv[1], NULL, 10) : 256) << 20;
+    const uint64_t bytes = (argc > 1 ? strtoull(argv[1], NULL, 10) : 512) << 20;
     const unsigned rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 5;
     if (bytes < 32 << 20 || rounds == 0 || argc > 4) {
         fprintf(stderr, "usage: recovery [MIB] [ROUNDS] [DIR]\n");
