@@ -94,6 +94,7 @@ static void take_out(struct reclaim *reclaim, struct memtable *memtable, struct 
 
 #define FETCH_AHEAD 8
 
+/* It was written batches ago, and has left the caches. */
 static void fetch_ahead(const struct reclaim *reclaim)
 {
     if (reclaim->outdated.count <= FETCH_AHEAD)

@@ -345,8 +345,6 @@ void store_abort(struct store *store)
 
 /* ---- Sealing ---- */
 
-#define FETCH_AHEAD 4
-
 /* As the journal has it: table, flags, size of the key and of the value (little-endian), key, value. */
 static void encode_change(struct buffer *payload, const struct memtable_node *node)
 {
@@ -372,6 +370,8 @@ static struct memtable_node *touched_at(const struct store *store, size_t number
 {
     return *(struct memtable_node **)fifo_at(&store->touched, number);
 }
+
+#define FETCH_AHEAD 4
 
 /* A large batch has left the caches by now: what comes soon is fetched ahead, the node before its version. */
 static void fetch_ahead(const struct store *store, size_t number)
