@@ -62,6 +62,18 @@ static handler handler_of(enum reeve_command command)
     return NULL;
 }
 
+void core_fetch_requests(struct core *core, const struct reeve_request *requests)
+{
+    struct store_key keys[CORE_FETCHED];
+    size_t count = 0;
+    for (size_t i = 0; requests && i < CORE_FETCHED; requests = requests->internal.next, i++) {
+        const struct reeve_service_params *params = &requests->params.service;
+        if (schema_command(requests->command)->params == &params_type_service)
+            keys[count++] = key_pair(&params->organization_id, &params->service_id);
+    }
+    store_fetch(core->store, TABLE_SERVICES, keys, count);
+}
+
 const struct reeve_result *core_request(struct core *core, const struct reeve_request *request)
 {
     struct reeve_result *result = core_alloc(core, sizeof *result);

@@ -608,6 +608,23 @@ static void take_pause(struct core *core, struct flight *flight, bool paused)
     list_insert(&core->flights.flying_first, &core->flights.flying_last, flight);
 }
 
+void core_fetch_reports(struct core *core, const struct report *reports)
+{
+    const struct flight *flights[CORE_FETCHED];
+    struct store_key keys[CORE_FETCHED];
+    size_t count = 0, found = 0;
+    for (const struct report *report = reports; report && count < CORE_FETCHED; report = report->next, count++)
+        map_fetch(&core->flights.by_operation, &report->operation_id);
+    for (; count > 0; reports = reports->next, count--) {
+        flights[found] = map_get(&core->flights.by_operation, &reports->operation_id);
+        __builtin_prefetch(flights[found]);
+        found += flights[found] != NULL;
+    }
+    for (size_t i = 0; i < found; i++)
+        keys[i] = key_pair(&flights[i]->task.organization_id, &flights[i]->task.service_id);
+    store_fetch(core->store, TABLE_SERVICES, keys, found);
+}
+
 void core_report(struct core *core, struct report *report)
 {
     struct flight *flight = map_get(&core->flights.by_operation, &report->operation_id);

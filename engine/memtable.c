@@ -15,6 +15,7 @@
 #define POPULATE_MAX (128U << 20) /* what is larger fills up slowly */
 #define QUIET_BYTES (1U << 20)    /* who held less gives its memory back */
 #define PIECE_ROUND 16
+#define FETCH_BYTES 384 /* of a version: the rest follows by itself once it is read */
 #define PIECE_MAX (MEMTABLE_PIECES * PIECE_ROUND)
 
 /* ---- Memory ---- */
@@ -237,6 +238,27 @@ struct memtable_node *memtable_find(const struct memtable *memtable, enum store_
 {
     return is_hashed(table) ? find_by_hash(memtable, table, key, size, hash_of(table, key, size))
                             : find_in_order(memtable, table, key, size);
+}
+
+/* Three steps, each for all of them: what one waits for, the others wait for meanwhile. */
+void memtable_fetch(const struct memtable *memtable, enum store_table table, const struct store_key *keys, size_t count)
+{
+    _Atomic(struct memtable_node *) *buckets[STORE_FETCH_MAX];
+    const struct memtable_node *nodes[STORE_FETCH_MAX];
+    assert(count <= STORE_FETCH_MAX && is_hashed(table));
+    for (size_t i = 0; i < count; i++) {
+        buckets[i] = bucket_of(memtable, hash_of(table, keys[i].bytes, keys[i].size));
+        __builtin_prefetch((const void *)buckets[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        nodes[i] = atomic_load_explicit(buckets[i], memory_order_acquire);
+        __builtin_prefetch(nodes[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *version = nodes[i] ? (const char *)memtable_at(nodes[i], UINT64_MAX) : NULL;
+        for (size_t at = 0; version && at < FETCH_BYTES; at += 64)
+            __builtin_prefetch(version + at);
+    }
 }
 
 static struct memtable_node *next_at(const struct memtable_node *node, unsigned level)

@@ -109,6 +109,9 @@ static inline const uint8_t *memtable_key(const struct memtable_node *node)
 
 struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
                                     size_t size);
+/* As store_fetch(); the writer only. */
+void memtable_fetch(const struct memtable *memtable, enum store_table table, const struct store_key *keys,
+                    size_t count);
 /* The newest version up to this batch; NULL: there was none by then. */
 static inline const struct memtable_version *memtable_at(const struct memtable_node *node, uint64_t sequence)
 {

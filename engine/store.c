@@ -283,6 +283,12 @@ static void write_node(struct store *store, enum store_table table, const struct
     store->batch.bytes += key->size + size;
 }
 
+void store_fetch(struct store *store, enum store_table table, const struct store_key *keys, size_t count)
+{
+    for (int i = 0; i < 2 && store->view.tables[i]; i++)
+        memtable_fetch(store->view.tables[i], table, keys, count);
+}
+
 void store_put(struct store *store, enum store_table table, const struct store_key *key, const void *value, size_t size)
 {
     hints_put(&store->hints, table, key);

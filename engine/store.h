@@ -62,6 +62,9 @@ int store_room(struct store *store);
 int store_begin(struct store *store);
 /* What get and seek return is valid until the end of the batch. */
 bool store_get(struct store *store, enum store_table table, const struct store_key *key, struct reeve_str *ret_value);
+/* These keys, up to STORE_FETCH_MAX, are asked for soon: what would have to be waited for in memory is fetched ahead.
+ * Not of events or the queue, which are found in order. */
+void store_fetch(struct store *store, enum store_table table, const struct store_key *keys, size_t count);
 /* The first item whose key is not less than `from`. */
 bool store_seek(struct store *store, enum store_table table, const struct store_key *from, struct store_item *ret_item);
 bool store_last(struct store *store, enum store_table table, struct store_item *ret_item);

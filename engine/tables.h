@@ -20,6 +20,7 @@ enum store_table {
 };
 
 #define STORE_KEY_SIZE_MAX 48
+#define STORE_FETCH_MAX 8 /* keys fetched ahead at once: still in the cache when they are asked for */
 
 struct store_key {
     size_t size;

@@ -102,6 +102,25 @@ static void count_in(struct reeve_histogram *histogram, uint64_t value)
     histogram->count++;
 }
 
+static void apply_reports(struct core *core, struct report *report)
+{
+    for (size_t i = 0; report; report = report->next, i++) {
+        if (i % CORE_FETCHED == 0)
+            core_fetch_reports(core, report);
+        core_report(core, report);
+    }
+}
+
+static void apply_requests(struct core *core, struct reeve_request *request)
+{
+    for (size_t i = 0; request; request = request->internal.next, i++) {
+        if (i % CORE_FETCHED == 0)
+            core_fetch_requests(core, request);
+        request->internal.result = core_request(core, request);
+        crash_point(CRASH_BATCH);
+    }
+}
+
 /* Apply everything; from here on it is on its way to disk. */
 static int make_batch(struct reeve_engine *engine, struct batch *batch)
 {
@@ -117,12 +136,8 @@ static int make_batch(struct reeve_engine *engine, struct batch *batch)
         return r;
     if (engine->failing)
         core_probe(core);
-    for (struct report *report = batch->items.reports; report; report = report->next)
-        core_report(core, report);
-    for (struct reeve_request *request = batch->items.requests; request; request = request->internal.next) {
-        request->internal.result = core_request(core, request);
-        crash_point(CRASH_BATCH);
-    }
+    apply_reports(core, batch->items.reports);
+    apply_requests(core, batch->items.requests);
     core_due(core);
     crash_point(CRASH_COMMITTING);
     batch->sealed_ns = clock_mono_ns();

@@ -40,6 +40,12 @@ void *map_get(const struct map *map, const struct reeve_uuid *key)
     return map->count ? find(map, key)->value : NULL;
 }
 
+void map_fetch(const struct map *map, const struct reeve_uuid *key)
+{
+    if (map->count)
+        __builtin_prefetch(&map->slots[home_of(map, key)]);
+}
+
 static bool grow(struct map *map)
 {
     struct map larger = {.capacity = map->capacity ? map->capacity * 2 : 64};

@@ -17,6 +17,8 @@ struct map {
 void map_deinit(struct map *map);
 void map_clear(struct map *map); /* keeps the memory */
 void *map_get(const struct map *map, const struct reeve_uuid *key);
+/* It is asked for soon: its slot is fetched ahead. */
+void map_fetch(const struct map *map, const struct reeve_uuid *key);
 /* Replaces. False when out of memory: nothing has changed. */
 bool map_put(struct map *map, const struct reeve_uuid *key, void *value);
 void map_remove(struct map *map, const struct reeve_uuid *key);

@@ -84,6 +84,14 @@ bool store_get(struct store *store, enum store_table table, const struct store_k
     return item != NULL;
 }
 
+void store_fetch(struct store *store, enum store_table table, const struct store_key *keys, size_t count)
+{
+    (void)store;
+    (void)table;
+    (void)keys;
+    (void)count;
+}
+
 bool store_seek(struct store *store, enum store_table table, const struct store_key *from, struct store_item *ret_item)
 {
     const size_t at = find(store, table, from);
