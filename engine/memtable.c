@@ -14,6 +14,7 @@
 #define BUCKET_BITS_MAX 28
 #define POPULATE_MAX (128U << 20) /* what is larger fills up slowly */
 #define QUIET_BYTES (1U << 20)    /* who held less gives its memory back */
+#define LOADED_MUCH 4096          /* nodes; there will be many more, and nobody waits for a single one */
 #define PIECE_ROUND 16
 #define FETCH_BYTES 384 /* of a version: the rest follows by itself once it is read */
 #define PIECE_MAX (MEMTABLE_PIECES * PIECE_ROUND)
@@ -155,8 +156,15 @@ bool memtable_reset(struct memtable *memtable)
     return true;
 }
 
+static void use_large_pages(struct memtable *memtable)
+{
+    memtable->arena.large_pages = true;
+    pages_enlarge((void *)memtable->buckets, sizeof *memtable->buckets << memtable->bucket_bits);
+}
+
 bool memtable_populate(struct memtable *memtable)
 {
+    use_large_pages(memtable);
     pages_populate((void *)memtable->buckets, sizeof *memtable->buckets << memtable->bucket_bits);
     return arena_reserve(&memtable->arena,
                          memtable->bytes_wanted < POPULATE_MAX ? memtable->bytes_wanted : POPULATE_MAX);
@@ -573,6 +581,7 @@ static bool grow_hash(struct memtable *memtable)
         return false;
     }
     memtable->bucket_bits += 2;
+    use_large_pages(memtable);
     for (size_t i = 0; i < count; i++) {
         struct memtable_node *node = atomic_load_explicit(&before[i], memory_order_relaxed);
         for (struct memtable_node *next; node; node = next) {
@@ -598,7 +607,8 @@ static struct memtable_node *load_node(struct memtable *memtable, enum store_tab
     add_to_hash(memtable, node);
     atomic_store_explicit(&memtable->finger[table][0]->next[0], node, memory_order_relaxed);
     memtable->finger[table][0] = node;
-    memtable->loaded++;
+    if (++memtable->loaded == LOADED_MUCH)
+        use_large_pages(memtable);
     return node;
 }
 

@@ -62,8 +62,8 @@ void memtable_free(struct memtable *memtable);
 /* Empty again. False when out of memory, or where it has become much larger than was wanted: it can only be freed. */
 bool memtable_reset(struct memtable *memtable);
 
-/* Takes the memory of a new one from the system at once, which would else hold up the writer bit by bit. False when out
- * of memory. */
+/* Takes the memory of a new one from the system at once, in large pages, which would else hold up the writer bit by
+ * bit. False when out of memory. */
 bool memtable_populate(struct memtable *memtable);
 
 /* ---- Filling a new one, before anybody reads: what is not asked for by its order until all is there need not be put

@@ -59,6 +59,8 @@ static struct arena_block *arena_grow(struct arena *arena, size_t size)
     struct arena_block *block = pages_are_worth_it(whole) ? pages_alloc(whole) : malloc(whole);
     if (!block)
         return NULL;
+    if (arena->large_pages)
+        pages_enlarge(block, whole);
     *block = (struct arena_block){.size = whole - sizeof *block};
     if (current)
         current->next = block;

@@ -9,7 +9,8 @@ struct arena_block;
 struct arena {
     struct arena_block *first, *current;
     size_t block_size;
-    bool borrowed; /* the first block is not ours to free */
+    bool borrowed;    /* the first block is not ours to free */
+    bool large_pages; /* for the blocks that are taken from here on, see pages.h */
 };
 
 void arena_init(struct arena *arena, size_t block_size);

@@ -1,5 +1,6 @@
-/* Large pieces of memory straight from the system, in large pages where it has them: to look around in many small ones
- * costs a walk through the page tables for each look. What is small comes from the heap. */
+/* Large pieces of memory straight from the system. To look around in many small pages costs a walk through the page
+ * tables for each look; the first touch of a large one takes as long as that of 512 small ones, at once: they are for
+ * what is touched before anybody waits for it. What is small comes from the heap. */
 #ifndef REEVE_BASE_PAGES_H
 #define REEVE_BASE_PAGES_H
 
@@ -35,8 +36,14 @@ static inline void *pages_alloc(size_t size)
     void *memory = mmap(NULL, pages_round(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
-    (void)madvise(memory, pages_round(size), MADV_HUGEPAGE); /* where there are none, small ones do */
     return memory;
+}
+
+/* What pages_alloc() gave: what is touched from here on comes in large pages, where the system has any. */
+static inline void pages_enlarge(void *memory, size_t size)
+{
+    if (pages_are_worth_it(size))
+        (void)madvise(memory, pages_round(size), MADV_HUGEPAGE);
 }
 
 /* Touches each page, so that nobody has to wait for it later; what is in them stays. */
