@@ -64,9 +64,9 @@ static handler handler_of(enum reeve_command command)
 
 void core_fetch_requests(struct core *core, const struct reeve_request *requests)
 {
-    struct store_key keys[CORE_FETCHED];
+    struct store_key keys[STORE_FETCH_MAX];
     size_t count = 0;
-    for (size_t i = 0; requests && i < CORE_FETCHED; requests = requests->internal.next, i++) {
+    for (size_t i = 0; requests && i < STORE_FETCH_MAX; requests = requests->internal.next, i++) {
         const struct reeve_service_params *params = &requests->params.service;
         if (schema_command(requests->command)->params == &params_type_service)
             keys[count++] = key_pair(&params->organization_id, &params->service_id);

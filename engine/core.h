@@ -149,8 +149,7 @@ int core_begin(struct core *core, struct arena *arena, uint64_t now_ms, uint64_t
 /* The answer is in the batch's arena. Never NULL but when out of memory. */
 const struct reeve_result *core_request(struct core *core, const struct reeve_request *request);
 void core_report(struct core *core, struct report *report);
-/* What the next CORE_FETCHED of a list will look for is fetched into the caches. */
-#define CORE_FETCHED STORE_FETCH_MAX
+/* What the next STORE_FETCH_MAX of a list will look for is fetched into the caches. */
 void core_fetch_requests(struct core *core, const struct reeve_request *requests);
 void core_fetch_reports(struct core *core, const struct report *reports);
 /* Timers of the store, deadlines of attempts. */

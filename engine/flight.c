@@ -610,10 +610,10 @@ static void take_pause(struct core *core, struct flight *flight, bool paused)
 
 void core_fetch_reports(struct core *core, const struct report *reports)
 {
-    const struct flight *flights[CORE_FETCHED];
-    struct store_key keys[CORE_FETCHED];
+    const struct flight *flights[STORE_FETCH_MAX];
+    struct store_key keys[STORE_FETCH_MAX];
     size_t count = 0, found = 0;
-    for (const struct report *report = reports; report && count < CORE_FETCHED; report = report->next, count++)
+    for (const struct report *report = reports; report && count < STORE_FETCH_MAX; report = report->next, count++)
         map_fetch(&core->flights.by_operation, &report->operation_id);
     for (; count > 0; reports = reports->next, count--) {
         flights[found] = map_get(&core->flights.by_operation, &reports->operation_id);

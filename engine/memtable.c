@@ -15,8 +15,8 @@
 #define POPULATE_MAX (128U << 20) /* what is larger fills up slowly */
 #define QUIET_BYTES (1U << 20)    /* who held less gives its memory back */
 #define LOADED_MUCH 4096          /* nodes; there will be many more, and nobody waits for a single one */
+#define FETCH_BYTES 384           /* of a version: the rest follows by itself once it is read */
 #define PIECE_ROUND 16
-#define FETCH_BYTES 384 /* of a version: the rest follows by itself once it is read */
 #define PIECE_MAX (MEMTABLE_PIECES * PIECE_ROUND)
 
 /* ---- Memory ---- */

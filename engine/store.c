@@ -206,6 +206,12 @@ bool store_get(struct store *store, enum store_table table, const struct store_k
     return store->error == 0 && keep_view_error(store, view_get(&store->view, table, key, ret_value));
 }
 
+void store_fetch(struct store *store, enum store_table table, const struct store_key *keys, size_t count)
+{
+    for (int i = 0; i < 2 && store->view.tables[i]; i++)
+        memtable_fetch(store->view.tables[i], table, keys, count);
+}
+
 /* ---- Looking for what comes next ---- */
 
 #define SKIPPED_WORTH 8 /* a hint */
@@ -281,12 +287,6 @@ static void write_node(struct store *store, enum store_table table, const struct
     if (node && gone && node->fresh) /* what hides nothing in the database need not stay to say that it is gone */
         reclaim_node(&store->reclaim, node, sequence);
     store->batch.bytes += key->size + size;
-}
-
-void store_fetch(struct store *store, enum store_table table, const struct store_key *keys, size_t count)
-{
-    for (int i = 0; i < 2 && store->view.tables[i]; i++)
-        memtable_fetch(store->view.tables[i], table, keys, count);
 }
 
 void store_put(struct store *store, enum store_table table, const struct store_key *key, const void *value, size_t size)

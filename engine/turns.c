@@ -105,7 +105,7 @@ static void count_in(struct reeve_histogram *histogram, uint64_t value)
 static void apply_reports(struct core *core, struct report *report)
 {
     for (size_t i = 0; report; report = report->next, i++) {
-        if (i % CORE_FETCHED == 0)
+        if (i % STORE_FETCH_MAX == 0)
             core_fetch_reports(core, report);
         core_report(core, report);
     }
@@ -114,7 +114,7 @@ static void apply_reports(struct core *core, struct report *report)
 static void apply_requests(struct core *core, struct reeve_request *request)
 {
     for (size_t i = 0; request; request = request->internal.next, i++) {
-        if (i % CORE_FETCHED == 0)
+        if (i % STORE_FETCH_MAX == 0)
             core_fetch_requests(core, request);
         request->internal.result = core_request(core, request);
         crash_point(CRASH_BATCH);
