@@ -286,8 +286,11 @@ static void serve_watches(struct reeve_client *client)
             watch->internal.round = client->round; /* the others go on, and this one tries again */
     }
     client->round++;
-    if (next_behind(client))
-        uv_async_send(&client->async); /* others of the loop have their turn first */
+    if (!next_behind(client))
+        return;
+    if (client->async.loop == client->engine->loop)
+        client->engine->more_to_tell = true; /* who is told may ask for something: the next batch has more to come */
+    uv_async_send(&client->async);           /* others of the loop have their turn first */
 }
 
 static bool take_first(void *arg, const struct store_item *item)

@@ -128,23 +128,64 @@ static int open_core(struct reeve_engine *engine, const struct reeve_options *op
     return r;
 }
 
-static int open_loop(struct reeve_engine *engine, struct reeve_error *ret_error)
+static void on_handle_closed(uv_handle_t *handle)
 {
-    if (uv_loop_init(&engine->loop) != 0)
-        return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot make an event loop (file descriptors?)");
-    uv_loop_configure(&engine->loop, UV_METRICS_IDLE_TIME);
-    if (uv_async_init(&engine->loop, &engine->wake, turns_on_wake) != 0 ||
-        uv_timer_init(&engine->loop, &engine->timer) != 0) {
-        uv_loop_close(&engine->loop);
-        return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot make an event loop (file descriptors?)");
+    struct handles *handles = handle->data;
+    if (++handles->closed == 2)
+        free(handles);
+}
+
+void engine_close_handles(struct reeve_engine *engine)
+{
+    struct handles *handles = engine->handles;
+    handles->wake.data = handles->timer.data = handles;
+    uv_close((uv_handle_t *)&handles->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&handles->wake, on_handle_closed);
+}
+
+static int open_handles(struct reeve_engine *engine)
+{
+    struct handles *handles = calloc(1, sizeof *handles);
+    if (!handles || uv_async_init(engine->loop, &handles->wake, turns_on_wake) != 0) {
+        free(handles);
+        return -REEVE_ERROR_NO_MEMORY;
     }
-    engine->wake.data = engine->timer.data = engine;
-    inbox_init(&engine->inbox, &engine->wake, (size_t)engine->core.limits.queue_capacity,
+    uv_timer_init(engine->loop, &handles->timer); /* takes nothing that could be missing */
+    handles->wake.data = handles->timer.data = engine;
+    engine->handles = handles;
+    return 0;
+}
+
+static int open_loop(struct reeve_engine *engine, struct uv_loop_s *hosts, struct reeve_error *ret_error)
+{
+    engine->loop = hosts ? hosts : &engine->own_loop;
+    int r = hosts || uv_loop_init(engine->loop) == 0 ? 0 : -REEVE_ERROR_NO_MEMORY;
+    if (r == 0 && (r = open_handles(engine)) < 0 && !hosts)
+        uv_loop_close(engine->loop);
+    if (r < 0)
+        return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot use an event loop (file descriptors?)");
+    if (hosts) {
+        /* It lives as long as the host has something to do, not as long as the engine is open. */
+        uv_unref((uv_handle_t *)&engine->handles->wake);
+        uv_unref((uv_handle_t *)&engine->handles->timer);
+    }
+    inbox_init(&engine->inbox, &engine->handles->wake, (size_t)engine->core.limits.queue_capacity,
                (size_t)engine->core.limits.operations_max * 4 + 1024);
     engine->due = true; /* what was under way before starts with the first batch */
     engine->many_processors = uv_available_parallelism() > 1;
     atomic_store(&engine->listening, true);
     return 0;
+}
+
+/* Nobody wakes the engine any more. */
+static void close_loop(struct reeve_engine *engine)
+{
+    inbox_deinit(&engine->inbox);
+    if (engine_is_guest(engine))
+        return;
+    const int r = uv_loop_close(engine->loop);
+    assert(r == 0);
+    (void)r;
 }
 
 static void free_engine(struct reeve_engine *engine)
@@ -199,7 +240,7 @@ int reeve_open(const struct reeve_options *options, struct reeve_engine **ret_en
         return error_plain(ret_error, -REEVE_ERROR_NO_MEMORY);
     r = open_core(engine, options, ret_error);
     if (r == 0)
-        r = open_loop(engine, ret_error);
+        r = open_loop(engine, options->loop, ret_error);
     if (r < 0) {
         free_engine(engine);
         return r;
@@ -207,22 +248,21 @@ int reeve_open(const struct reeve_options *options, struct reeve_engine **ret_en
     r = provisioner_open(engine, options->provisioner);
     /* Set before the thread is there: the provisioner's callbacks may want it at once. */
     *ret_engine = engine;
-    if (r == 0 && uv_thread_create(&engine->thread, turns_run, engine) != 0)
+    if (r == 0 && !engine_is_guest(engine) && uv_thread_create(&engine->thread, turns_run, engine) != 0)
         r = -REEVE_ERROR_NO_MEMORY;
     if (r < 0) {
         *ret_engine = NULL;
         provisioner_close(engine);
         store_mute(engine->store);
-        uv_close((uv_handle_t *)&engine->wake, NULL);
-        uv_close((uv_handle_t *)&engine->timer, NULL);
-        uv_run(&engine->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&engine->loop);
-        inbox_deinit(&engine->inbox);
+        engine_close_handles(engine);
+        if (!engine_is_guest(engine))
+            uv_run(engine->loop, UV_RUN_DEFAULT);
+        close_loop(engine);
         free_engine(engine);
         return error_plain(ret_error, r);
     }
     /* What was under way before starts now. */
-    uv_async_send(&engine->wake);
+    inbox_wake(&engine->inbox);
     return 0;
 }
 
@@ -231,18 +271,19 @@ void reeve_close(struct reeve_engine *engine)
     if (!engine)
         return;
     assert(!engine->clients); /* closed before, see reeve.h */
-    atomic_store(&engine->closing, true);
-    uv_async_send(&engine->wake);
-    uv_thread_join(&engine->thread);
-    const int r = uv_loop_close(&engine->loop);
-    assert(r == 0);
-    (void)r;
+    if (engine_is_guest(engine)) {
+        turns_end(engine);
+    } else {
+        atomic_store(&engine->closing, true);
+        inbox_wake(&engine->inbox);
+        uv_thread_join(&engine->thread);
+    }
     provisioner_close(engine);
     store_mute(engine->store);
     struct inbox_items items;
     inbox_take(&engine->inbox, SIZE_MAX, &items);
     reports_free(items.reports); /* came after the last batch: the operation is dispatched again when opened */
-    inbox_deinit(&engine->inbox);
+    close_loop(engine);
     free_engine(engine);
 }
 
@@ -263,7 +304,7 @@ int reeve_reload(struct reeve_engine *engine, const struct reeve_options *option
     if (options->log_level)
         atomic_store(&engine->log_level, options->log_level);
     pthread_mutex_unlock(&engine->state_lock);
-    uv_async_send(&engine->wake);
+    inbox_wake(&engine->inbox);
     return 0;
 }
 

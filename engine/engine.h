@@ -26,6 +26,13 @@ struct batch {
 
 struct mailbox;
 
+/* What a loop calls the engine by. They end when the loop has closed both, which may be after the engine. */
+struct handles {
+    uv_async_t wake;
+    uv_timer_t timer;
+    unsigned closed;
+};
+
 struct reeve_engine {
     /* any thread */
     struct store *store;
@@ -63,9 +70,9 @@ struct reeve_engine {
     bool failing, checkpoints_fail;
     bool many_processors;
     unsigned polls_spared, poll_after; /* so many chances to poll have been let pass, of so many */
-    uv_loop_t loop;
-    uv_async_t wake;
-    uv_timer_t timer;
+    bool more_to_tell;                 /* a client on the engine's loop has not been told of all that is there */
+    uv_loop_t *loop, own_loop;         /* the host's, or one of its own, which `thread` runs */
+    struct handles *handles;
     uv_thread_t thread;
     atomic_bool closing, listening;
 
@@ -81,9 +88,19 @@ uint64_t engine_now_ms(struct reeve_engine *engine);
 void clients_deliver(struct reeve_engine *engine, struct batch *batch, struct reeve_request *requests);
 void clients_wake(struct reeve_engine *engine);
 
+/* Is it a guest on the host's loop, whose thread is the engine's then? */
+static inline bool engine_is_guest(const struct reeve_engine *engine)
+{
+    return engine->loop != &engine->own_loop;
+}
+/* The engine's loop has to close them yet. */
+void engine_close_handles(struct reeve_engine *engine);
+
 /* turns.c: what the engine's thread does, from its start to its end. */
 void turns_run(void *engine);
 void turns_on_wake(uv_async_t *wake);
+/* What is queued is finished, and nobody wakes the engine any more. */
+void turns_end(struct reeve_engine *engine);
 void turns_on_settled(void *engine); /* the store has news; any thread */
 void engine_publish_stats(struct reeve_engine *engine);
 void batch_release(struct batch *batch); /* any thread */

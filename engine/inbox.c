@@ -47,8 +47,6 @@ bool inbox_close(struct inbox *inbox)
     pthread_mutex_lock(&inbox->lock);
     const bool empty = is_empty(inbox);
     inbox->closed |= empty;
-    if (!empty)
-        uv_async_send(inbox->wake);
     pthread_mutex_unlock(&inbox->lock);
     return empty;
 }

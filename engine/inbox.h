@@ -35,7 +35,7 @@ int inbox_push_request(struct inbox *inbox, struct reeve_request *request);
 int inbox_push_report(struct inbox *inbox, struct report *report);
 /* Wake the engine for another reason; any thread. */
 void inbox_wake(struct inbox *inbox);
-/* From here on nobody is woken, unless something is left to be taken: then false, and the engine is woken once more. */
+/* From here on nobody is woken, unless something is left to be taken: then false. */
 bool inbox_close(struct inbox *inbox);
 bool inbox_is_empty(struct inbox *inbox);
 /* From here on who pushes wakes the engine, unless something is left to be taken: then false. */

@@ -142,7 +142,9 @@ static int make_batch(struct reeve_engine *engine, struct batch *batch)
     crash_point(CRASH_COMMITTING);
     batch->sealed_ns = clock_mono_ns();
     /* Where nobody waits for the next batch, flushing on this thread saves two hops. */
-    return core_seal(core, engine->unsettled_count == 0 && inbox_is_empty(&engine->inbox), &batch->core);
+    const bool wait = engine->unsettled_count == 0 && inbox_is_empty(&engine->inbox) && !engine->more_to_tell;
+    engine->more_to_tell = false;
+    return core_seal(core, wait, &batch->core);
 }
 
 static void refuse_all(struct batch *batch, struct reeve_request *requests, const struct reeve_error *error)
@@ -260,8 +262,8 @@ static void set_timer(struct reeve_engine *engine)
     }
     if (engine->failing)
         wait_ms = FAILURE_PAUSE_MS;
-    uv_update_time(&engine->loop);
-    uv_timer_start(&engine->timer, on_timer, wait_ms, 0);
+    uv_update_time(engine->loop);
+    uv_timer_start(&engine->handles->timer, on_timer, wait_ms, 0);
 }
 
 /* A durable batch. The order is the promise: replies, events, effects, next timer. */
@@ -367,12 +369,17 @@ enum turn {
     TURN_BLOCKED, /* the engine is woken when there is room again */
 };
 
+static bool is_idle(struct reeve_engine *engine)
+{
+    return !engine->due && !engine->kept_reports && inbox_is_empty(&engine->inbox);
+}
+
 /* One turn of the engine. */
 static enum turn run_turn(struct reeve_engine *engine)
 {
     settle(engine);
     take_reload(engine);
-    const bool idle = !engine->due && !engine->kept_reports && inbox_is_empty(&engine->inbox);
+    const bool idle = is_idle(engine);
     /* The next batch grows while two are on their way; who woke the engine when one has come home does so again. */
     if (idle || engine->unsettled_count >= UNSETTLED_MAX || store_room(engine->store) == STORE_WAIT) {
         engine_publish_stats(engine);
@@ -387,7 +394,8 @@ static enum turn run_turn(struct reeve_engine *engine)
  * each time. */
 static void poll_busily(struct reeve_engine *engine)
 {
-    if (engine->unsettled_count > 0 || !engine->many_processors || engine->polls_spared++ < engine->poll_after)
+    if (engine->unsettled_count > 0 || !engine->many_processors || engine_is_guest(engine) ||
+        engine->polls_spared++ < engine->poll_after)
         return;
     const uint64_t until_ns = clock_mono_ns() + engine->core.limits.busy_poll_us * 1000;
     while (inbox_is_empty(&engine->inbox) && clock_mono_ns() < until_ns)
@@ -410,7 +418,24 @@ static void run_turns(struct reeve_engine *engine)
             poll_busily(engine);
         if (inbox_sleep(&engine->inbox))
             return;
+        if (engine_is_guest(engine)) {
+            uv_async_send(&engine->handles->wake); /* what else the host's loop has to do comes first */
+            return;
+        }
     }
+}
+
+void turns_end(struct reeve_engine *engine)
+{
+    crash_point(CRASH_CLOSING);
+    engine->core.hooks.has_provisioner = false; /* what is not in flight by now waits for the next opening */
+    do {
+        settle_all(engine);
+        if (!is_idle(engine))
+            run_batch(engine);
+        settle_all(engine);
+    } while (!inbox_close(&engine->inbox)); /* provisioners may still report */
+    engine_close_handles(engine);
 }
 
 /* ---- What wakes the thread ---- */
@@ -432,19 +457,10 @@ void turns_on_settled(void *arg)
 void turns_on_wake(uv_async_t *wake)
 {
     struct reeve_engine *engine = wake->data;
-    const bool closing = atomic_load(&engine->closing);
-    if (closing)
-        crash_point(CRASH_CLOSING);
-    if (closing)
-        engine->core.hooks.has_provisioner = false; /* what is not in flight by now waits for the next opening */
-    run_turns(engine);
-    if (!closing || engine->unsettled_first)
-        return;
-    /* Provisioners may still report, and there is nobody to wake any more. */
-    if (!inbox_close(&engine->inbox))
-        return;
-    uv_close((uv_handle_t *)&engine->timer, NULL);
-    uv_close((uv_handle_t *)wake, NULL);
+    if (atomic_load(&engine->closing))
+        turns_end(engine);
+    else
+        run_turns(engine);
 }
 
 void turns_run(void *arg)
@@ -454,5 +470,5 @@ void turns_run(void *arg)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL); /* signals are the host's */
     pthread_setname_np(pthread_self(), "reeve-engine");
-    uv_run(&engine->loop, UV_RUN_DEFAULT);
+    uv_run(engine->loop, UV_RUN_DEFAULT);
 }

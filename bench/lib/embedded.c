@@ -163,3 +163,10 @@ int run_embedded(const struct run_options *options, struct run_result *ret_resul
         return host_run_openings(options, ret_result);
     return run(options, ret_result);
 }
+
+int run_guest(const struct run_options *options, struct run_result *ret_result)
+{
+    struct run_options guest = *options;
+    guest.is_guest = true;
+    return run_embedded(&guest, ret_result);
+}

@@ -37,12 +37,14 @@ int host_open(struct host *host)
 {
     const struct reeve_provisioner provisioner = {
         .version = REEVE_PROVISIONER_VERSION, .name = "bench", .arg = host, .start = on_start, .cancel = on_cancel};
-    const struct reeve_options options = {
-        .data_dir = host->options->directory, .provisioner = &provisioner, .limits = bench_limits()};
+    const struct reeve_options options = {.data_dir = host->options->directory,
+                                          .provisioner = &provisioner,
+                                          .loop = host->options->is_guest ? &host->loop : NULL,
+                                          .limits = bench_limits()};
     struct reeve_error error;
+    uv_loop_init(&host->loop);
     if (reeve_open(&options, &host->engine, &error) < 0)
         return bench_complain(host->options->directory, error.message);
-    uv_loop_init(&host->loop);
     return reeve_client_open(host->engine, &host->loop, &host->client);
 }
 
@@ -52,6 +54,7 @@ void host_close(struct host *host)
         reeve_client_close(host->client, NULL, NULL);
     uv_run(&host->loop, UV_RUN_DEFAULT);
     reeve_close(host->engine);
+    uv_run(&host->loop, UV_RUN_DEFAULT); /* of a guest something is left to be closed */
     uv_loop_close(&host->loop);
     map_deinit(&host->by_service);
     map_deinit(&host->early);

@@ -30,6 +30,7 @@ struct run_options {
     const char *binary;    /* build/reeve, for IPC and HTTP */
     enum work work;
     unsigned outstanding, watchers;
+    bool is_guest; /* embedded: the engine is on the client's loop */
     uint64_t existing;
     double warm_seconds, seconds;
     uint64_t limit;                 /* IPC and HTTP: end after so many; 0: after the time */
@@ -59,6 +60,7 @@ struct run_result {
 typedef int (*run_function)(const struct run_options *options, struct run_result *ret_result);
 
 int run_embedded(const struct run_options *options, struct run_result *ret_result);
+int run_guest(const struct run_options *options, struct run_result *ret_result);
 int run_ipc(const struct run_options *options, struct run_result *ret_result);
 int run_http(const struct run_options *options, struct run_result *ret_result);
 

@@ -1,5 +1,5 @@
 /* The public interface where threads meet: many submitters, a full queue, watchers that lag, closing with work queued.
- */
+ * Everything with an engine on a thread of its own, and with one that is a guest on the client's loop. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -20,6 +20,8 @@
 #define THREADS 4
 #define EACH 500
 
+static bool is_guest; /* the engine of the tests that run now */
+
 struct world {
     char directory[DIRECTORY_PATH_MAX];
     uv_loop_t loop;
@@ -35,9 +37,10 @@ static void open_world(struct world *world, const struct reeve_limits *limits)
     struct reeve_error error;
     *world = (struct world){0};
     directory_make("/tmp", world->directory);
-    const struct reeve_options options = {.data_dir = world->directory, .limits = *limits};
-    assert_int_equal(reeve_open(&options, &world->engine, &error), 0);
     uv_loop_init(&world->loop);
+    const struct reeve_options options = {
+        .data_dir = world->directory, .loop = is_guest ? &world->loop : NULL, .limits = *limits};
+    assert_int_equal(reeve_open(&options, &world->engine, &error), 0);
     assert_int_equal(reeve_client_open(world->engine, &world->loop, &world->client), 0);
 }
 
@@ -48,6 +51,7 @@ static void close_world(struct world *world)
     reeve_client_close(world->client, NULL, NULL);
     uv_run(&world->loop, UV_RUN_DEFAULT);
     reeve_close(world->engine);
+    uv_run(&world->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&world->loop), 0);
     assert_int_equal(reeve_check(world->directory, NULL, NULL, &summary, &error), 0);
     assert_int_equal(summary.findings, 0);
@@ -402,6 +406,7 @@ static void test_a_report_during_the_close_is_dropped(void **state)
 {
     (void)state;
     char directory[DIRECTORY_PATH_MAX];
+    uv_loop_t loop;
     struct reeve_engine *engine;
     struct reeve_error error;
     const struct reeve_provisioner provisioner = {.version = REEVE_PROVISIONER_VERSION,
@@ -410,9 +415,13 @@ static void test_a_report_during_the_close_is_dropped(void **state)
                                                   .cancel = start_nothing,
                                                   .closed = report_late};
     directory_make("/tmp", directory);
-    const struct reeve_options options = {.data_dir = directory, .provisioner = &provisioner};
+    uv_loop_init(&loop);
+    const struct reeve_options options = {
+        .data_dir = directory, .provisioner = &provisioner, .loop = is_guest ? &loop : NULL};
     assert_int_equal(reeve_open(&options, &engine, &error), 0);
     reeve_close(engine);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
     directory_remove(directory);
 }
 
@@ -504,6 +513,7 @@ static void open_disk(struct disk *disk, const struct reeve_provisioner *provisi
                                           .provisioner = provisioner,
                                           .log = on_line,
                                           .log_arg = disk,
+                                          .loop = is_guest ? &disk->loop : NULL,
                                           .limits = {.journal_segment_bytes = 1 << 18}};
     assert_int_equal(reeve_open(&options, &disk->engine, &error), 0);
     assert_int_equal(reeve_client_open(disk->engine, &disk->loop, &disk->client), 0);
@@ -569,6 +579,139 @@ static void test_a_disk_that_takes_nothing_keeps_reports_and_refuses_commands(vo
     assert_true(disk.stopped_writing && disk.writes_again); /* told on a thread that has ended */
 }
 
+/* ---- A guest ---- */
+
+struct prompt {
+    struct world world;
+    struct reeve_uuid organization_id;
+    enum reeve_service_state state; /* of the service, when its create was answered */
+};
+
+static void finish_at_once(void *arg, struct reeve_task *task)
+{
+    const struct reeve_outcome done = {.status = REEVE_OUTCOME_STATUS_DONE};
+    assert_int_equal(reeve_operation_finish(*(struct reeve_engine **)arg, &task->operation_id, task->attempt, &done),
+                     0);
+}
+
+static bool take_state(void *arg, const void *record)
+{
+    *(enum reeve_service_state *)arg = ((const struct reeve_service *)record)->state;
+    return true;
+}
+
+static void on_prompt_done(struct reeve_request *request, const struct reeve_result *result)
+{
+    struct prompt *prompt = request->data;
+    struct reeve_error error;
+    struct reeve_request list = {.command = REEVE_COMMAND_SERVICE_LIST};
+    assert_int_equal(result->error.code, 0);
+    prompt->world.answered++;
+    if (request->command == REEVE_COMMAND_ORGANIZATION_CREATE) {
+        prompt->organization_id = result->answer.organization.id;
+        return;
+    }
+    list.params.service_list.organization_id = prompt->organization_id;
+    assert_int_equal(reeve_read(prompt->world.engine, &list, take_state, &prompt->state, &error), 0);
+}
+
+/* The report of what was started is there at once, and is the next batch; the loop's client has its turn before. */
+static void test_a_guest_answers_before_it_makes_the_next_batch(void **state)
+{
+    (void)state;
+    struct prompt prompt = {.world = {.answered = 0}};
+    struct world *world = &prompt.world;
+    struct reeve_error error;
+    const struct reeve_provisioner provisioner = {
+        .version = REEVE_PROVISIONER_VERSION, .arg = &world->engine, .start = finish_at_once, .cancel = start_nothing};
+    struct reeve_request request = {
+        .command = REEVE_COMMAND_ORGANIZATION_CREATE, .on_done = on_prompt_done, .data = &prompt};
+    directory_make("/tmp", world->directory);
+    uv_loop_init(&world->loop);
+    const struct reeve_options options = {
+        .data_dir = world->directory, .loop = &world->loop, .provisioner = &provisioner};
+    assert_int_equal(reeve_open(&options, &world->engine, &error), 0);
+    assert_int_equal(reeve_client_open(world->engine, &world->loop, &world->client), 0);
+    request.params.organization_create.name = reeve_str("acme");
+    assert_int_equal(reeve_submit(world->client, &request), 0);
+    while (world->answered < 1)
+        uv_run(&world->loop, UV_RUN_ONCE);
+    request.command = REEVE_COMMAND_SERVICE_CREATE;
+    request.params.service_create = (struct reeve_service_create_params){.organization_id = prompt.organization_id,
+                                                                         .name = reeve_str("db"),
+                                                                         .provider = reeve_str("aws"),
+                                                                         .region = reeve_str("us-east-1")};
+    assert_int_equal(reeve_submit(world->client, &request), 0);
+    while (world->answered < 2)
+        uv_run(&world->loop, UV_RUN_ONCE);
+    assert_int_equal(prompt.state, REEVE_SERVICE_STATE_PROVISIONING);
+    world->refused = 1; /* one of the answers was of no organization */
+    close_world(world);
+}
+
+/* The loop ends when the host has nothing to do any more; what was queued by then is done when the engine is closed. */
+static void test_a_guest_does_not_keep_the_loop_running(void **state)
+{
+    (void)state;
+    struct world world;
+    open_world(&world, &(struct reeve_limits){0});
+    assert_int_equal(submit(&world), 0);
+    reeve_client_close(world.client, NULL, NULL);
+    uv_run(&world.loop, UV_RUN_DEFAULT);
+    assert_int_equal(world.answered, 1);
+    uv_run(&world.loop, UV_RUN_DEFAULT);
+    assert_int_equal(reeve_client_open(world.engine, &world.loop, &world.client), 0);
+    close_world(&world);
+}
+
+static void test_a_loop_has_several_guests(void **state)
+{
+    (void)state;
+    struct world world;
+    struct reeve_engine *other;
+    struct reeve_error error;
+    char directory[DIRECTORY_PATH_MAX];
+    open_world(&world, &(struct reeve_limits){0});
+    directory_make("/tmp", directory);
+    const struct reeve_options options = {.data_dir = directory, .loop = &world.loop};
+    assert_int_equal(reeve_open(&options, &other, &error), 0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(submit(&world), 0);
+    while (world.answered < 10)
+        uv_run(&world.loop, UV_RUN_ONCE);
+    reeve_close(other);
+    assert_int_equal(submit(&world), 0);
+    close_world(&world);
+    directory_remove(directory);
+}
+
+static void test_a_guest_that_cannot_be_opened_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    struct reeve_engine *engine;
+    struct reeve_error error;
+    const struct reeve_options options = {.data_dir = "/nonexistent/directory", .loop = &loop};
+    uv_loop_init(&loop);
+    assert_int_equal(reeve_open(&options, &engine, &error), -REEVE_ERROR_STORE_ACCESS);
+    assert_null(engine);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
+static int set_on_a_thread(void **state)
+{
+    (void)state;
+    is_guest = false;
+    return 0;
+}
+
+static int set_as_guest(void **state)
+{
+    (void)state;
+    is_guest = true;
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -584,5 +727,13 @@ int main(void)
         cmocka_unit_test(test_only_what_changes_something_is_submitted),
         cmocka_unit_test(test_a_disk_that_takes_nothing_keeps_reports_and_refuses_commands),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest of_guests[] = {
+        cmocka_unit_test(test_a_guest_answers_before_it_makes_the_next_batch),
+        cmocka_unit_test(test_a_guest_does_not_keep_the_loop_running),
+        cmocka_unit_test(test_a_loop_has_several_guests),
+        cmocka_unit_test(test_a_guest_that_cannot_be_opened_leaves_nothing_behind),
+    };
+    return cmocka_run_group_tests_name("engine, on a thread", tests, set_on_a_thread, NULL) +
+           cmocka_run_group_tests_name("engine, as guest", tests, set_as_guest, NULL) +
+           cmocka_run_group_tests_name("engine, guests only", of_guests, set_as_guest, NULL);
 }

@@ -299,7 +299,30 @@ static void *run_keeper(void *arg)
 
 /* ---- All of them ---- */
 
-static void open_world(struct world *world)
+/* Where the engine is a guest: a loop on a thread of its own, until it is told to end. */
+struct hosting {
+    uv_loop_t loop;
+    uv_async_t end;
+    pthread_t thread;
+    struct world *world;
+};
+
+static void on_end(uv_async_t *end)
+{
+    uv_close((uv_handle_t *)end, NULL);
+}
+
+static void *run_host(void *arg)
+{
+    struct hosting *hosting = arg;
+    uv_run(&hosting->loop, UV_RUN_DEFAULT);
+    reeve_close(hosting->world->engine);
+    uv_run(&hosting->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&hosting->loop);
+    return NULL;
+}
+
+static void open_world(struct world *world, uv_loop_t *loop)
 {
     struct reeve_error error;
     const struct reeve_provisioner provisioner = {.version = REEVE_PROVISIONER_VERSION,
@@ -313,8 +336,10 @@ static void open_world(struct world *world)
     pthread_mutex_init(&world->lock, NULL);
     pthread_cond_init(&world->filled, NULL);
     pthread_rwlock_init(&world->calls, NULL);
-    const struct reeve_options options = {
-        .data_dir = world->directory, .provisioner = &provisioner, .limits = {.queue_capacity = 64, .retry_min_ms = 1}};
+    const struct reeve_options options = {.data_dir = world->directory,
+                                          .provisioner = &provisioner,
+                                          .loop = loop,
+                                          .limits = {.queue_capacity = 64, .retry_min_ms = 1}};
     /* Nothing is started before somebody has created something: the finishers know the engine by then. */
     assert_int_equal(reeve_open(&options, &world->engine, &error), 0);
 }
@@ -341,14 +366,37 @@ static void end_finishers(struct world *world, pthread_t *threads)
         pthread_join(threads[i], NULL);
 }
 
-static void run_round(uint64_t seed)
+static void open_engine(struct hosting *hosting, struct world *world, bool is_guest)
+{
+    hosting->world = world;
+    if (is_guest) {
+        uv_loop_init(&hosting->loop);
+        uv_async_init(&hosting->loop, &hosting->end, on_end);
+    }
+    open_world(world, is_guest ? &hosting->loop : NULL);
+    if (is_guest)
+        pthread_create(&hosting->thread, NULL, run_host, hosting);
+}
+
+static void close_engine(struct hosting *hosting, bool is_guest)
+{
+    if (!is_guest) {
+        reeve_close(hosting->world->engine);
+        return;
+    }
+    uv_async_send(&hosting->end);
+    pthread_join(hosting->thread, NULL);
+}
+
+static void run_round(uint64_t seed, bool is_guest)
 {
     static struct world world;
+    static struct hosting hosting;
     static struct submitter submitters[SUBMITTERS];
     static struct watcher watchers[WATCHERS];
     pthread_t submitting[SUBMITTERS], reading[READERS], watching[WATCHERS], finishing[FINISHERS], keeping;
     void *problem;
-    open_world(&world);
+    open_engine(&hosting, &world, is_guest);
     for (int i = 0; i < FINISHERS; i++)
         pthread_create(&finishing[i], NULL, run_finisher, &world);
     for (int i = 0; i < WATCHERS; i++) {
@@ -374,7 +422,7 @@ static void run_round(uint64_t seed)
         pthread_join(watching[i], NULL);
         assert_false(watchers[i].gap);
     }
-    reeve_close(world.engine); /* with attempts in flight, and finishers that go on calling until it says no */
+    close_engine(&hosting, is_guest); /* with attempts in flight, and finishers that go on calling until it says no */
     end_finishers(&world, finishing);
     assert_int_equal(world.answered, world.submitted);
     assert_true(world.submitted >= SUBMITTERS * COMMANDS / 2 && world.read > 0 && world.seen > 0);
@@ -385,11 +433,19 @@ static void test_everything_at_once(void **state)
 {
     (void)state;
     for (uint64_t seed = 0; seed < 3; seed++)
-        run_round(seed);
+        run_round(seed, false);
+}
+
+static void test_everything_at_once_with_the_engine_as_guest(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 3; seed++)
+        run_round(seed, true);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_everything_at_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_everything_at_once),
+                                       cmocka_unit_test(test_everything_at_once_with_the_engine_as_guest)};
     return cmocka_run_group_tests_name("stress", tests, NULL, NULL);
 }
