@@ -1,4 +1,4 @@
-#include "memtable.h"
+#include "memtable_state.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -11,10 +11,8 @@
 #define BLOCK_SIZE (PAGES_LARGE / 2) /* and what rounding adds */
 #define BYTES_PER_BUCKET 128
 #define BUCKET_BITS_MIN 8
-#define BUCKET_BITS_MAX 28
 #define POPULATE_MAX (128U << 20) /* what is larger fills up slowly */
 #define QUIET_BYTES (1U << 20)    /* who held less gives its memory back */
-#define LOADED_MUCH 4096          /* nodes; there will be many more, and nobody waits for a single one */
 #define FETCH_BYTES 384           /* of a version: the rest follows by itself once it is read */
 #define PIECE_ROUND 16
 #define PIECE_MAX (MEMTABLE_PIECES * PIECE_ROUND)
@@ -43,7 +41,7 @@ static void *take_piece(struct memtable *memtable, size_t size)
     return piece;
 }
 
-static void *take(struct memtable *memtable, size_t size)
+void *memtable_take(struct memtable *memtable, size_t size)
 {
     size = piece_size(size);
     void *memory = take_piece(memtable, size);
@@ -73,7 +71,7 @@ static size_t node_size(unsigned height, size_t key_size)
 
 static struct memtable_node *new_place(struct memtable *memtable, unsigned height, size_t key_size)
 {
-    struct memtable_node *node = take(memtable, node_size(height, key_size));
+    struct memtable_node *node = memtable_take(memtable, node_size(height, key_size));
     if (!node)
         return NULL;
     atomic_init(&node->newest, NULL);
@@ -156,7 +154,7 @@ bool memtable_reset(struct memtable *memtable)
     return true;
 }
 
-static void use_large_pages(struct memtable *memtable)
+void memtable_use_large_pages(struct memtable *memtable)
 {
     memtable->arena.large_pages = true;
     pages_enlarge((void *)memtable->buckets, sizeof *memtable->buckets << memtable->bucket_bits);
@@ -164,7 +162,7 @@ static void use_large_pages(struct memtable *memtable)
 
 bool memtable_populate(struct memtable *memtable)
 {
-    use_large_pages(memtable);
+    memtable_use_large_pages(memtable);
     pages_populate((void *)memtable->buckets, sizeof *memtable->buckets << memtable->bucket_bits);
     return arena_reserve(&memtable->arena,
                          memtable->bytes_wanted < POPULATE_MAX ? memtable->bytes_wanted : POPULATE_MAX);
@@ -191,7 +189,7 @@ int memtable_compare(const void *a, size_t a_size, const void *b, size_t b_size)
     return compare(a, a_size, b, b_size);
 }
 
-static uint32_t hash_of(enum store_table table, const void *key, size_t size)
+uint32_t memtable_hash(enum store_table table, const void *key, size_t size)
 {
     const uint8_t *bytes = key;
     uint64_t hash = (uint64_t)table * 64 + size, word;
@@ -231,8 +229,8 @@ static struct memtable_node *find_in_order(const struct memtable *memtable, enum
     return has_key(node, key, size) ? node : NULL;
 }
 
-static struct memtable_node *find_by_hash(const struct memtable *memtable, enum store_table table, const void *key,
-                                          size_t size, uint32_t hash)
+struct memtable_node *memtable_find_by_hash(const struct memtable *memtable, enum store_table table, const void *key,
+                                            size_t size, uint32_t hash)
 {
     struct memtable_node *node = atomic_load_explicit(bucket_of(memtable, hash), memory_order_acquire);
     while (node && (node->hash != hash || node->table != table || node->key_size != size ||
@@ -244,7 +242,7 @@ static struct memtable_node *find_by_hash(const struct memtable *memtable, enum 
 struct memtable_node *memtable_find(const struct memtable *memtable, enum store_table table, const void *key,
                                     size_t size)
 {
-    return is_hashed(table) ? find_by_hash(memtable, table, key, size, hash_of(table, key, size))
+    return is_hashed(table) ? memtable_find_by_hash(memtable, table, key, size, memtable_hash(table, key, size))
                             : find_in_order(memtable, table, key, size);
 }
 
@@ -255,7 +253,7 @@ void memtable_fetch(const struct memtable *memtable, enum store_table table, con
     const struct memtable_node *nodes[STORE_FETCH_MAX];
     assert(count <= STORE_FETCH_MAX && is_hashed(table));
     for (size_t i = 0; i < count; i++) {
-        buckets[i] = bucket_of(memtable, hash_of(table, keys[i].bytes, keys[i].size));
+        buckets[i] = bucket_of(memtable, memtable_hash(table, keys[i].bytes, keys[i].size));
         __builtin_prefetch((const void *)buckets[i]);
     }
     for (size_t i = 0; i < count; i++) {
@@ -342,8 +340,8 @@ static unsigned draw_height(struct memtable *memtable)
     return height;
 }
 
-static struct memtable_node *new_node(struct memtable *memtable, enum store_table table, const void *key, size_t size,
-                                      bool fresh)
+struct memtable_node *memtable_new_node(struct memtable *memtable, enum store_table table, const void *key, size_t size,
+                                        bool fresh)
 {
     assert(size > 0 && size <= STORE_KEY_SIZE_MAX);
     struct memtable_node *node = new_place(memtable, draw_height(memtable), size);
@@ -355,7 +353,7 @@ static struct memtable_node *new_node(struct memtable *memtable, enum store_tabl
     return node;
 }
 
-static void add_to_hash(struct memtable *memtable, struct memtable_node *node)
+void memtable_add_to_hash(struct memtable *memtable, struct memtable_node *node)
 {
     _Atomic(struct memtable_node *) *bucket = bucket_of(memtable, node->hash);
     atomic_store_explicit(&node->hash_next, atomic_load_explicit(bucket, memory_order_relaxed), memory_order_relaxed);
@@ -484,13 +482,13 @@ void memtable_arrange(struct memtable *memtable)
 struct memtable_node *memtable_insert(struct memtable *memtable, enum store_table table, const void *key, size_t size,
                                       bool fresh)
 {
-    struct memtable_node *node = new_node(memtable, table, key, size, fresh);
+    struct memtable_node *node = memtable_new_node(memtable, table, key, size, fresh);
     if (!node)
         return NULL;
     const unsigned level = finger_level(memtable, table, key, size);
     if (is_hashed(table)) {
-        node->hash = hash_of(table, key, size);
-        add_to_hash(memtable, node);
+        node->hash = memtable_hash(table, key, size);
+        memtable_add_to_hash(memtable, node);
     }
     if (level < NEAR_LEVEL || !is_hashed(table)) {
         link_from_finger(memtable, node, level);
@@ -502,26 +500,17 @@ struct memtable_node *memtable_insert(struct memtable *memtable, enum store_tabl
     return node;
 }
 
-static void fill_version(struct memtable_version *version, uint64_t sequence, const void *value, size_t size, bool gone)
-{
-    version->sequence = sequence;
-    version->size = (uint32_t)size;
-    version->gone = gone;
-    if (size)
-        memcpy(version->bytes, value, size);
-}
-
 bool memtable_write(struct memtable *memtable, struct memtable_node *node, uint64_t sequence, const void *value,
                     size_t size, bool gone, struct memtable_version **ret_older)
 {
-    struct memtable_version *version = take(memtable, sizeof *version + size);
+    struct memtable_version *version = memtable_take(memtable, sizeof *version + size);
     struct memtable_version *newest = atomic_load_explicit(&node->newest, memory_order_relaxed);
     const bool replaces = newest && newest->sequence == sequence;
     *ret_older = version && !replaces ? newest : NULL;
     if (!version)
         return false;
     version->previous = replaces ? newest->previous : newest;
-    fill_version(version, sequence, value, size, gone);
+    memtable_fill_version(version, sequence, value, size, gone);
     atomic_store_explicit(&node->newest, version, memory_order_release);
     return true;
 }
@@ -564,164 +553,4 @@ void memtable_undo(struct memtable *memtable, struct memtable_node *node, uint64
     atomic_store_explicit(&node->newest, version, memory_order_release);
     if (!version)
         (void)memtable_unlink(memtable, node);
-}
-
-/* ---- Filling ---- */
-
-/* As many buckets as nodes: how many there will be is not known before. */
-static bool grow_hash(struct memtable *memtable)
-{
-    _Atomic(struct memtable_node *) *before = memtable->buckets;
-    const size_t count = (size_t)1 << memtable->bucket_bits;
-    if (memtable->loaded < count || memtable->bucket_bits + 2 > BUCKET_BITS_MAX)
-        return true;
-    memtable->buckets = pages_alloc(4 * count * sizeof *memtable->buckets);
-    if (!memtable->buckets) {
-        memtable->buckets = before;
-        return false;
-    }
-    memtable->bucket_bits += 2;
-    use_large_pages(memtable);
-    for (size_t i = 0; i < count; i++) {
-        struct memtable_node *node = atomic_load_explicit(&before[i], memory_order_relaxed);
-        for (struct memtable_node *next; node; node = next) {
-            next = atomic_load_explicit(&node->hash_next, memory_order_relaxed);
-            add_to_hash(memtable, node);
-        }
-    }
-    pages_free((void *)before, count * sizeof *before);
-    return true;
-}
-
-/* Found by its hash, in every table; in a list of its table, in the order of their coming. */
-static struct memtable_node *load_node(struct memtable *memtable, enum store_table table, const void *key, size_t size)
-{
-    const uint32_t hash = hash_of(table, key, size);
-    struct memtable_node *node = find_by_hash(memtable, table, key, size, hash);
-    if (node)
-        return node;
-    node = grow_hash(memtable) ? new_node(memtable, table, key, size, false) : NULL;
-    if (!node)
-        return NULL;
-    node->hash = hash;
-    add_to_hash(memtable, node);
-    atomic_store_explicit(&memtable->finger[table][0]->next[0], node, memory_order_relaxed);
-    memtable->finger[table][0] = node;
-    if (++memtable->loaded == LOADED_MUCH)
-        use_large_pages(memtable);
-    return node;
-}
-
-bool memtable_load(struct memtable *memtable, enum store_table table, const void *key, size_t size, uint64_t sequence,
-                   const void *value, size_t value_size, bool gone)
-{
-    struct memtable_node *node = load_node(memtable, table, key, size);
-    if (!node)
-        return false;
-    struct memtable_version *version = atomic_load_explicit(&node->newest, memory_order_relaxed);
-    if (!version || version->size < value_size) {
-        struct memtable_version *larger = take(memtable, sizeof *larger + value_size);
-        if (!larger)
-            return false;
-        if (version)
-            memtable_reuse_version(memtable, version);
-        version = larger;
-        version->previous = NULL;
-        atomic_store_explicit(&node->newest, version, memory_order_relaxed);
-    }
-    fill_version(version, sequence, value, value_size, gone);
-    return true;
-}
-
-/* A node, and eight bytes of its key as a number. */
-struct item {
-    uint64_t word;
-    struct memtable_node *node;
-};
-
-static int by_word(const void *left, const void *right)
-{
-    const struct item *a = left, *b = right;
-    return (a->word > b->word) - (a->word < b->word);
-}
-
-/* Zeros behind the end of a key; keys that differ in nothing else are in the order of their sizes. */
-static uint64_t word_at(const struct memtable_node *node, size_t at)
-{
-    uint8_t bytes[8] = {0};
-    if (at >= STORE_KEY_SIZE_MAX)
-        return node->key_size;
-    if (at < node->key_size)
-        memcpy(bytes, memtable_key(node) + at, node->key_size - at < sizeof bytes ? node->key_size - at : sizeof bytes);
-    return get_be64(bytes);
-}
-
-/* Those that are the same up to here. True: some still are. */
-static bool sort_run(struct item *items, size_t count, size_t at, bool *are_same)
-{
-    bool is_sorted = true, same = false;
-    for (size_t i = 0; i < count; i++) {
-        items[i].word = word_at(items[i].node, at);
-        is_sorted &= i == 0 || items[i - 1].word <= items[i].word;
-    }
-    if (!is_sorted)
-        qsort(items, count, sizeof *items, by_word);
-    for (size_t i = 1; i < count; i++) {
-        are_same[i] = items[i - 1].word == items[i].word;
-        same |= are_same[i];
-    }
-    return same;
-}
-
-/* Word by word, so that comparing two does not mean to look at both: they are in no cache. `are_same[i]` says whether
- * an item is the same as the one before it. */
-static void sort_items(struct item *items, size_t count, bool *are_same)
-{
-    bool same = count > 1;
-    for (size_t i = 0; i < count; i++)
-        are_same[i] = i > 0;
-    for (size_t at = 0; same && at <= STORE_KEY_SIZE_MAX; at += sizeof items->word) {
-        same = false;
-        for (size_t first = 0, end; first < count; first = end) {
-            for (end = first + 1; end < count && are_same[end];)
-                end++;
-            if (end - first > 1)
-                same |= sort_run(items + first, end - first, at, are_same + first);
-        }
-    }
-}
-
-static void link_items(struct memtable *memtable, enum store_table table, const struct item *items, size_t count)
-{
-    struct memtable_node **before = memtable->finger[table];
-    for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++)
-        before[level] = memtable->heads[table];
-    for (size_t i = 0; i < count; i++) {
-        struct memtable_node *node = items[i].node;
-        for (unsigned level = 0; level < node->height; level++) {
-            atomic_store_explicit(&before[level]->next[level], node, memory_order_relaxed);
-            before[level] = node;
-        }
-    }
-    for (unsigned level = 0; level < MEMTABLE_HEIGHT_MAX; level++)
-        atomic_store_explicit(&before[level]->next[level], NULL, memory_order_relaxed);
-}
-
-bool memtable_order(struct memtable *memtable)
-{
-    if (memtable->loaded == 0)
-        return true;
-    struct item *items = malloc(memtable->loaded * sizeof *items);
-    bool *are_same = malloc(memtable->loaded);
-    for (enum store_table table = 0; table < TABLE_COUNT && items && are_same; table++) {
-        size_t count = 0;
-        for (struct memtable_node *node = memtable_first(memtable, table); node; node = memtable_next(node))
-            items[count++].node = node;
-        sort_items(items, count, are_same);
-        link_items(memtable, table, items, count);
-    }
-    const bool done = items && are_same;
-    free(items);
-    free(are_same);
-    return done;
 }
