@@ -153,21 +153,28 @@ static int open_handles(struct reeve_engine *engine)
     uv_timer_init(engine->loop, &handles->timer); /* takes nothing that could be missing */
     handles->wake.data = handles->timer.data = engine;
     engine->handles = handles;
+    if (engine_is_guest(engine)) {
+        /* The loop lives as long as the host has something to do, not as long as the engine is open. */
+        uv_unref((uv_handle_t *)&handles->wake);
+        uv_unref((uv_handle_t *)&handles->timer);
+    }
     return 0;
+}
+
+static int no_loop(struct reeve_error *ret_error)
+{
+    return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot use an event loop (file descriptors?)");
 }
 
 static int open_loop(struct reeve_engine *engine, struct uv_loop_s *hosts, struct reeve_error *ret_error)
 {
     engine->loop = hosts ? hosts : &engine->own_loop;
-    int r = hosts || uv_loop_init(engine->loop) == 0 ? 0 : -REEVE_ERROR_NO_MEMORY;
-    if (r == 0 && (r = open_handles(engine)) < 0 && !hosts)
-        uv_loop_close(engine->loop);
-    if (r < 0)
-        return error_set(ret_error, REEVE_ERROR_NO_MEMORY, NULL, "cannot use an event loop (file descriptors?)");
-    if (hosts) {
-        /* It lives as long as the host has something to do, not as long as the engine is open. */
-        uv_unref((uv_handle_t *)&engine->handles->wake);
-        uv_unref((uv_handle_t *)&engine->handles->timer);
+    if (!hosts && uv_loop_init(engine->loop) != 0)
+        return no_loop(ret_error);
+    if (open_handles(engine) < 0) {
+        if (!hosts)
+            uv_loop_close(engine->loop);
+        return no_loop(ret_error);
     }
     inbox_init(&engine->inbox, &engine->handles->wake, (size_t)engine->core.limits.queue_capacity,
                (size_t)engine->core.limits.operations_max * 4 + 1024);
