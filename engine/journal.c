@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/crash.h"
 #include "error.h"
 #include "journal_segments.h"
@@ -219,6 +220,7 @@ static int flush_extent(const struct journal *journal, const struct writing *wri
 static void flush(struct journal *journal)
 {
     struct writing *writing = &journal->flushing;
+    const uint64_t begun_ns = clock_mono_ns();
     int error = 0;
     for (size_t at = 0; at < writing->count && error == 0; at++) {
         const int fd = journal->segments.items[writing->extents[at].segment].fd;
@@ -236,6 +238,7 @@ static void flush(struct journal *journal)
         journal->stats.batches += writing->batches;
         journal->stats.bytes += writing->size;
         journal->stats.flushes++;
+        journal->stats.flush_ns += clock_mono_ns() - begun_ns;
     }
     writing->size = writing->count = 0;
     writing->batches = 0;

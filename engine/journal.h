@@ -68,9 +68,9 @@ void journal_release(struct journal *journal, uint64_t sequence);
 void journal_prepare(struct journal *journal);
 
 struct journal_stats {
-    uint64_t batches, bytes, flushes; /* written */
-    uint64_t held_bytes, file_bytes;  /* of files that hold what is not released yet; of all files */
-    uint64_t max_bytes;               /* which held_bytes should not reach: two files at least */
+    uint64_t batches, bytes, flushes, flush_ns; /* written, and what that took */
+    uint64_t held_bytes, file_bytes;            /* of files that hold what is not released yet; of all files */
+    uint64_t max_bytes;                         /* which held_bytes should not reach: two files at least */
     unsigned segments;
     bool direct;     /* past the page cache */
     bool starved;    /* there is no file to go on in, and none can be made: others should be released */

@@ -29,7 +29,7 @@ struct store_options {
 
 struct store_stats {
     uint64_t puts, deletes, bytes;                   /* written by batches that became durable */
-    uint64_t journal_bytes, flushes;                 /* to disk, frames and all */
+    uint64_t journal_bytes, flushes, flush_ns;       /* to disk, frames and all, and what that took */
     uint64_t journal_held_bytes, journal_file_bytes; /* of files with what the database does not have; of all */
     uint64_t table_bytes;
     uint64_t checkpoints, checkpoint_failures, checkpoint_puts, checkpoint_ns, checkpoint_lag; /* batches behind */

@@ -398,6 +398,7 @@ void store_get_stats(struct store *store, struct store_stats *ret_stats)
         journal_get_stats(store->journal, &journal);
     ret_stats->journal_bytes = journal.bytes;
     ret_stats->flushes = journal.flushes;
+    ret_stats->flush_ns = journal.flush_ns;
     ret_stats->journal_held_bytes = journal.held_bytes;
     ret_stats->journal_file_bytes = journal.file_bytes;
     database_get_size(store->database, &ret_stats->map_bytes, &ret_stats->map_used_bytes);
