@@ -70,7 +70,6 @@ struct reeve_engine {
     bool failing, checkpoints_fail;
     bool many_processors;
     unsigned polls_spared, poll_after; /* so many chances to poll have been let pass, of so many */
-    uint64_t input_ns, flush_ns;       /* lately: what an input takes to be applied, and a flush of the journal */
     bool more_to_tell;                 /* a client on the engine's loop has not been told of all that is there */
     uv_loop_t *loop, own_loop;         /* the host's, or one of its own, which `thread` runs */
     struct handles *handles;

@@ -13,8 +13,6 @@
 #define TIMER_MAX_MS 3600000
 #define UNSETTLED_MAX 2
 #define POLL_AFTER_MAX 255
-#define OVERLAP_MIN 16 /* inputs; to wake another thread for fewer takes longer than they do */
-#define WAKE_NS 20000  /* about what that takes */
 
 /* ---- Batches ---- */
 
@@ -123,29 +121,6 @@ static void apply_requests(struct core *core, struct reeve_request *request)
     }
 }
 
-/* Seven parts of what was, and one of what is. */
-static void follow(uint64_t *average, uint64_t value)
-{
-    *average = *average ? *average - *average / 8 + value / 8 : value;
-}
-
-/* A guest has nobody who makes the next batch while it waits for the disk itself: where so many inputs take longer than
- * a flush, a half of them is flushed by the journal's thread while the other half is made. Where the disk is slow, they
- * share one flush. */
-static bool pays_to_overlap(const struct reeve_engine *engine, size_t inputs)
-{
-    const uint64_t make_ns = 2 * engine->input_ns * inputs; /* a half of it is what comes after applying */
-    return engine_is_guest(engine) && inputs >= OVERLAP_MIN && engine->flush_ns > 2 * WAKE_NS &&
-           make_ns > engine->flush_ns + 2 * WAKE_NS;
-}
-
-/* Where nobody waits for the next batch, flushing on this thread saves two hops. */
-static bool flushes_itself(struct reeve_engine *engine, size_t inputs)
-{
-    return engine->unsettled_count == 0 && inbox_is_empty(&engine->inbox) && !engine->more_to_tell &&
-           !pays_to_overlap(engine, 2 * inputs);
-}
-
 /* Apply everything; from here on it is on its way to disk. */
 static int make_batch(struct reeve_engine *engine, struct batch *batch)
 {
@@ -166,10 +141,8 @@ static int make_batch(struct reeve_engine *engine, struct batch *batch)
     core_due(core);
     crash_point(CRASH_COMMITTING);
     batch->sealed_ns = clock_mono_ns();
-    const size_t inputs = batch->items.request_count + batch->items.report_count;
-    if (inputs)
-        follow(&engine->input_ns, (batch->sealed_ns - mono_ns) / inputs);
-    const bool wait = flushes_itself(engine, inputs);
+    /* Where nobody waits for the next batch, flushing on this thread saves two hops. */
+    const bool wait = engine->unsettled_count == 0 && inbox_is_empty(&engine->inbox) && !engine->more_to_tell;
     engine->more_to_tell = false;
     return core_seal(core, wait, &batch->core);
 }
@@ -249,15 +222,12 @@ void engine_publish_stats(struct reeve_engine *engine)
     store_get_stats(engine->store, &store);
     tell_of_checkpoints(engine, store.checkpoint_failing);
     struct reeve_stats *stats = &engine->core.stats;
-    if (store.flushes > stats->journal_flushes)
-        follow(&engine->flush_ns,
-               (store.flush_ns - stats->journal_flush_ns) / (store.flushes - stats->journal_flushes));
-    stats->journal_flush_ns = store.flush_ns;
     stats->store_puts = store.puts;
     stats->store_deletes = store.deletes;
     stats->store_bytes = store.bytes;
     stats->journal_bytes = store.journal_bytes;
     stats->journal_flushes = store.flushes;
+    stats->journal_flush_ns = store.flush_ns;
     stats->journal_held_bytes = store.journal_held_bytes;
     stats->journal_file_bytes = store.journal_file_bytes;
     stats->table_bytes = store.table_bytes;
@@ -367,20 +337,13 @@ static void settle_all(struct reeve_engine *engine)
     settle(engine);
 }
 
-static size_t requests_wanted(struct reeve_engine *engine)
-{
-    const size_t most = (size_t)engine->core.limits.batch_max, waiting = atomic_load(&engine->inbox.waiting);
-    const bool halves = engine->unsettled_count == 0 && waiting / 2 < most && pays_to_overlap(engine, waiting);
-    return halves ? waiting / 2 : most;
-}
-
 /* Everything that has come in, or is due. */
 static void run_batch(struct reeve_engine *engine)
 {
     struct batch *batch = batch_take(engine);
     if (!batch)
         abort(); /* without 300 bytes nobody could even be told */
-    inbox_take(&engine->inbox, requests_wanted(engine), &batch->items);
+    inbox_take(&engine->inbox, (size_t)engine->core.limits.batch_max, &batch->items);
     batch->items.reports = join_reports(engine->kept_reports, batch->items.reports);
     engine->kept_reports = NULL;
     engine->due = false;
