@@ -195,7 +195,13 @@ $(OUT)/reeve: $(BUILD)/frontends/main.o $(if $(COVERAGE),$(call object,$(COVERAG
 	$(call say,LINK,$@)
 	$(Q)$(CC) -pie $(LDFLAGS) -o $@ $^ $(FRONTEND_LIBS)
 
-$(OUT)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB_OBJECTS) $(BUILD)/libfrontends.a $(OUT)/libreeve.a
+# Of the archive each takes what it uses; what is to run by itself is linked as it is.
+$(BUILD)/libtests.a: $(filter-out %/filter.o,$(TEST_LIB_OBJECTS))
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(filter %.o,$^)
+
+$(OUT)/tests/%: $(BUILD)/tests/unit/%.o $(filter %/filter.o,$(TEST_LIB_OBJECTS)) $(BUILD)/libtests.a $(BUILD)/libfrontends.a $(OUT)/libreeve.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(call packages_libs,$(TEST_PACKAGES)) $(FRONTEND_LIBS)
