@@ -43,8 +43,10 @@ int host_open(struct host *host)
                                           .limits = bench_limits()};
     struct reeve_error error;
     uv_loop_init(&host->loop);
-    if (reeve_open(&options, &host->engine, &error) < 0)
+    if (reeve_open(&options, &host->engine, &error) < 0) {
+        uv_loop_close(&host->loop);
         return bench_complain(host->options->directory, error.message);
+    }
     return reeve_client_open(host->engine, &host->loop, &host->client);
 }
 
